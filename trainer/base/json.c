@@ -1,0 +1,92 @@
+#include "base/json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/io.h"
+
+enum status json_parse_text(const char *text, size_t n, const char *where, json_t **out,
+                            struct err *e)
+{
+    json_error_t je;
+    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
+    if (*out) return OK;
+    if (json_error_code(&je) == json_error_out_of_memory)
+        return err_set(e, ERR_MEMORY, "no memory to parse %s", where);
+    return err_at(e, ERR_FORMAT, where, je.line, je.column, "not JSON: %s", je.text);
+}
+
+enum status json_parse_file(const char *path, json_t **out, struct err *e)
+{
+    struct buf text;
+    *out = NULL;
+    buf_init(&text, JSON_FILE_MAX);
+    enum status s = io_read_file(path, &text, e);
+    if (!s) s = json_parse_text(text.data ? text.data : "", text.len, path, out, e);
+    buf_free(&text);
+    return s;
+}
+
+/* The member, or NULL when absent or null. */
+static json_t *member(const json_t *object, const char *key)
+{
+    json_t *v = json_object_get(object, key);
+    return json_is_null(v) ? NULL : v;
+}
+
+static enum status wrong_type(const char *key, const char *want, const char *where, struct err *e)
+{
+    return err_at(e, ERR_FORMAT, where, 0, 0, "\"%s\" should be %s", key, want);
+}
+
+enum status json_get_string(const json_t *object, const char *key, const char **out,
+                            const char *where, struct err *e)
+{
+    json_t *v = member(object, key);
+    if (!v) return OK;
+    if (!json_is_string(v)) return wrong_type(key, "a string", where, e);
+    *out = json_string_value(v);
+    return OK;
+}
+
+enum status json_get_int(const json_t *object, const char *key, int64_t *out, const char *where,
+                         struct err *e)
+{
+    json_t *v = member(object, key);
+    if (!v) return OK;
+    if (!json_is_integer(v)) return wrong_type(key, "an integer", where, e);
+    *out = json_integer_value(v);
+    return OK;
+}
+
+enum status json_get_double(const json_t *object, const char *key, double *out, const char *where,
+                            struct err *e)
+{
+    json_t *v = member(object, key);
+    if (!v) return OK;
+    if (!json_is_number(v)) return wrong_type(key, "a number", where, e);
+    *out = json_number_value(v);
+    return OK;
+}
+
+enum status json_get_bool(const json_t *object, const char *key, int *out, const char *where,
+                          struct err *e)
+{
+    json_t *v = member(object, key);
+    if (!v) return OK;
+    if (!json_is_boolean(v)) return wrong_type(key, "true or false", where, e);
+    *out = json_is_true(v);
+    return OK;
+}
+
+enum status json_write_file(const json_t *value, const char *path, struct err *e)
+{
+    char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    if (!text) return err_set(e, ERR_MEMORY, "no memory to write %s", path);
+    size_t n = strlen(text);
+    text[n] = '\n'; /* in place of the zero: io_write_file takes a length */
+    enum status s = io_write_file(path, text, n + 1, e);
+    free(text);
+    return s;
+}

@@ -1,0 +1,99 @@
+/* loader.h - documents to flat micro-batches, in an order anybody can recompute.
+ *
+ * The loader has no state but its options: step k of the run is a function of (dataset, options,
+ * k), so resuming is asking for the next step. Epoch e visits the units (documents; rows of
+ * max_length under packing) in the order torch.randperm gives under seed + e; units are grouped
+ * batch_size a micro-batch, micro-batches `accumulation` a step; the last of each may be short
+ * and is kept (SEMANTICS H).
+ *
+ * A document of n ids, cut to its first max_length, gives rows 0 ... m-1: row i holds ids[i] and
+ * predicts ids[i+1]. Rows behind the last trained target compute nothing that is used and are left
+ * out; documents with no trained target after the cut are dropped before the order is drawn, and
+ * counted.
+ */
+#ifndef CRIA_DATA_LOADER_H
+#define CRIA_DATA_LOADER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/segment.h"
+#include "base/status.h"
+
+struct store; /* data/store/store.h: an open dataset file */
+
+struct loader_options {
+    int32_t max_length;   /* tokens; documents are cut, packed rows are filled up to this */
+    int32_t batch_size;   /* units a micro-batch */
+    int32_t accumulation; /* micro-batches a step */
+    int packing;          /* best-fit decreasing over the whole epoch */
+    int shuffle;          /* 0: units in file order (evaluation) */
+    uint64_t seed;
+};
+
+/* A part of the store's documents, e.g. one side of a train/eval split. */
+struct loader_subset {
+    const int64_t *documents; /* ascending; NULL: all */
+    int64_t num_documents;
+};
+
+/* One micro-batch. Pointers are valid until the next loader_batch of the same loader. */
+struct batch {
+    int32_t N;                /* rows */
+    int64_t num_tokens;       /* ids in it, as peers count them (rows left out included) */
+    const int32_t *ids;       /* [N] */
+    const int32_t *positions; /* [N] from 0 in each document */
+    const int32_t *documents; /* [N] the document's number in the store */
+    const struct segment *segments;
+    int32_t num_segments;
+    int32_t S;              /* supervised rows */
+    const int32_t *rows;    /* [S] ascending */
+    const int32_t *targets; /* [S] the id row rows[s] predicts */
+    const float *weights;   /* [S] */
+};
+
+/* What the whole run needs at most, over `epochs` epochs; what was left out, and why. */
+struct loader_limits {
+    int32_t max_rows, max_supervised, max_segments;
+};
+
+struct loader_report {
+    int64_t documents, tokens, supervised; /* kept, after the cut; per epoch */
+    int64_t units, steps_per_epoch;
+    int64_t cut_documents, cut_tokens; /* longer than max_length: keep_start */
+    int64_t dropped_documents;         /* nothing trained after the cut */
+};
+
+struct loader; /* heap; keeps a pointer to the store, which must outlive it */
+
+/* ERR_CONFIG (options out of range), ERR_DATA (nothing left to train on), ERR_MEMORY, ERR_IO. */
+MUST_CHECK enum status loader_open(struct loader **out, struct store *store,
+                                   struct loader_subset subset,
+                                   const struct loader_options *options, struct err *e);
+void loader_close(struct loader *l);
+
+const struct loader_report *loader_report(const struct loader *l);
+
+/* Over epochs 0 ... epochs-1. */
+MUST_CHECK enum status loader_limits(struct loader *l, int32_t epochs, struct loader_limits *out,
+                                     struct err *e);
+
+/* Step `step` of the run (0-based, through all epochs): how many micro-batches, the sum of all
+ * their weights, tokens as in batch.num_tokens. ERR_IO, ERR_MEMORY. */
+struct loader_step {
+    int64_t epoch;
+    int32_t micro_batches;
+    double weight;
+    int64_t num_tokens;
+};
+MUST_CHECK enum status loader_step(struct loader *l, int64_t step, struct loader_step *out,
+                                   struct err *e);
+
+/* Micro-batch `micro` of step `step`. */
+MUST_CHECK enum status loader_batch(struct loader *l, int64_t step, int32_t micro,
+                                    struct batch *out, struct err *e);
+
+/* Line-numbered origin of a document, for messages: "alpaca.json, record 17". */
+void loader_describe(const struct loader *l, int64_t document, char *out, size_t size);
+
+#endif

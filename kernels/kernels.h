@@ -1,0 +1,245 @@
+/* kernels.h - THE contract between the trainer and a machine.
+ *
+ * A backend is one const table of functions (`struct kernels`) over raw pointers
+ * and shapes; it knows no tape and no model. A `struct device` is an open backend.
+ * Calls are queued in order and may run later; `sync` waits and returns the first
+ * failure of anything queued. Nothing here allocates but `open` and `alloc`.
+ *
+ * Letters, everywhere the same: N rows (tokens) of the micro-batch, C hidden,
+ * I in and O out features, H query heads, KV key heads, D head size, F ffn,
+ * V vocabulary, R rank, S supervised rows.
+ *
+ * Types. Activations, their gradients and base weights are of the device's
+ * `type` (CPU: fp32; void * here). What is `float *` is fp32 on every device:
+ * statistics, log-probabilities, parameter gradients, adapters, optimiser states.
+ *
+ * Layout. Matrices are row-major. `ld*` is a row stride in elements: a
+ * matrix may be a block of columns of a wider one. Weights are [O, I], as in the
+ * Hugging Face files.
+ *
+ * Each entry says whether it overwrites or accumulates. Outputs come first.
+ * Outputs never overlap inputs unless the entry says "in place".
+ *
+ * Determinism. Every entry gives the same bits for the same call, whatever the
+ * thread count: sums go in an order fixed by the shapes alone.
+ *
+ * Scratch. An entry with a `scratch` argument needs as many bytes as its *_scratch
+ * companion says for the same shapes, aligned to 64, content undefined.
+ */
+#ifndef CRIA_KERNELS_KERNELS_H
+#define CRIA_KERNELS_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/rng.h"
+#include "base/segment.h"
+#include "base/status.h"
+
+enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16 };
+
+size_t dtype_size(enum dtype t); /* bytes an element */
+const char *dtype_name(enum dtype t);
+
+struct kernels;
+
+struct device {
+    const struct kernels *k;
+    enum dtype type; /* of activations and base weights */
+    int threads;     /* CPU: OpenMP threads in use */
+    void *state;     /* the backend's own; NULL on the CPU */
+};
+
+/* y[:, first : first+out] += scale * h[:, rank_first : rank_first+rank] B^T */
+struct kern_lora_part {
+    int32_t first, out;       /* columns of y this projection owns */
+    int32_t rank_first, rank; /* its rows of the stacked A, columns of h */
+    float scale;
+    const float *b;  /* [out, rank] */
+    float *db;       /* [out, rank]; backward accumulates */
+    uint32_t module; /* part of the dropout key */
+};
+
+/* Which elements of x a module drops: element (row, column) of `module` goes when the word of
+ * counter (document, position, column/4, module), word column%4, is below p * 2^32. Kept ones are
+ * multiplied by 1/(1-p). p = 0: nothing is dropped and the rest is not looked at. */
+struct kern_dropout {
+    float p;
+    struct rng_key key;      /* of (seed, step) */
+    const int32_t *document; /* [N], the document's number in the dataset */
+    const int32_t *position; /* [N] */
+};
+
+/* LoRA over projections that share an input x [N, I]: A of all parts stacked [R, I]. */
+struct kern_lora {
+    int32_t N, I, R;
+    int32_t ldx, ldy;
+    const void *x;  /* [N, I] */
+    const float *a; /* [R, I] */
+    float *h;       /* [N, R], h = drop(x) A^T; forward writes, backward reads */
+    const struct kern_lora_part *parts;
+    int32_t num_parts;
+    struct kern_dropout dropout;
+};
+
+/* Variable-length causal attention over segments (base/segment.h); GQA: query head h uses key
+ * head h*KV/H. o = softmax(q k^T * scale + mask) v in fp32, cast to the device's type. */
+struct kern_attention {
+    int32_t N; /* query rows */
+    int32_t H, KV, D;
+    int32_t window; /* keys a row sees, itself included; 0 = all */
+    float scale;
+    const struct segment *segments;
+    int32_t num_segments;
+    int32_t first_row;     /* row number of q's, o's and lse's first row: 0 but in decoding, where
+                              k and v are a cache and the segment's rows count within it */
+    const void *q, *k, *v; /* [N, H*D], [rows, KV*D], [rows, KV*D] */
+    int32_t ldq, ldk, ldv, ldo;
+    void *o;    /* [N, H*D] forward writes; backward reads */
+    float *lse; /* [N, H] log-sum-exp of the scaled scores; forward writes (NULL: not
+                   wanted), backward reads */
+};
+
+struct kern_attention_grad {
+    const void *d_o;    /* [N, H*D], row stride ldo of the forward */
+    void *dq, *dk, *dv; /* overwritten; row strides below */
+    int32_t lddq, lddk, lddv;
+};
+
+/* The head by its contract: supervised rows only, logits never whole.
+ * For s < S with x_s = x[row[s]] and z = W x_s:  lse = log sum exp z, logp = z[target] - lse. */
+struct kern_head {
+    int32_t S, C, V, ldx;
+    const void *x;         /* [*, C] */
+    const void *w;         /* [V, C] */
+    const int32_t *row;    /* [S], ascending */
+    const int32_t *target; /* [S] */
+    float *logp, *lse;     /* [S] */
+    float *mean_logit;     /* [S] mean over V of z */
+    uint8_t *hit;          /* [S] 1 when the target is the argmax (first of equals) */
+    float *entropy;        /* [S] or NULL: not wanted */
+    float *sum_p2;         /* [S] log sum p^2, or NULL */
+    void *dx;           /* [S, C] d logp / d x_s = w[target] - sum_v p_v w_v, unscaled; or NULL */
+    const float *dlogp; /* [S] loss gradient by logp if known beforehand, with dw; else NULL */
+    float *dw;          /* [V, C] += sum_s dlogp[s] d logp_s / d W; NULL: not wanted */
+};
+
+/* One AdamW update of a flat range (SEMANTICS H), with g = *scale * grad:
+ *   m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  p *= 1 - lr wd;
+ *   p -= (lr / bc1) m / (sqrt(v) / sqrt(bc2) + eps),  bc_i = 1 - b_i^t */
+struct kern_adamw {
+    size_t n;
+    float *param, *m, *v; /* [n] in place */
+    const float *grad;    /* [n] */
+    const float *scale;   /* device scalar; not finite: nothing is changed */
+    float lr, beta1, beta2, eps, weight_decay;
+    float bias1, bias2; /* bc_1, bc_2 */
+};
+
+struct kernels {
+    const char *name;
+
+    /* --- device and memory --- */
+    enum status (*open)(struct device *d, struct err *e); /* ERR_DEVICE, ERR_MEMORY */
+    void (*close)(struct device *d);
+    /* `bytes` of device memory, 256-aligned, zeroed: ERR_MEMORY. */
+    enum status (*alloc)(struct device *d, size_t bytes, void **out, struct err *e);
+    void (*release)(struct device *d, void *p, size_t bytes);
+    void (*upload)(struct device *d, void *to, const void *host_from, size_t bytes);
+    void (*download)(struct device *d, void *host_to, const void *from, size_t bytes); /* waits */
+    void (*copy)(struct device *d, void *to, const void *from, size_t bytes);
+    void (*zero)(struct device *d, void *p, size_t bytes);
+    enum status (*sync)(struct device *d, struct err *e); /* ERR_DEVICE */
+    /* fp32 <-> the device's type, n elements; from and to may be equal only for fp32 to fp32. */
+    void (*from_float)(struct device *d, void *to, const float *from, size_t n);
+    void (*to_float)(struct device *d, float *to, const void *from, size_t n);
+
+    /* --- embedding: out[n] = table[ids[n]]; dtable[ids[n]] += dout[n], rows in order --- */
+    void (*embedding_forward)(struct device *d, void *out, const void *table, const int32_t *ids,
+                              int32_t N, int32_t C);
+    void (*embedding_backward)(struct device *d, float *dtable, const void *dout,
+                               const int32_t *ids, int32_t N, int32_t C);
+
+    /* --- RMSNorm over groups: row n, group g is D values at x + n*ldx + g*D; w [D] for all groups.
+     * rstd[n*G+g] = 1/sqrt(mean x^2 + eps), fp32; y = cast(x * rstd) * w (SEMANTICS D).
+     * backward: dx = or += (accumulate); dw [D] += (NULL: not wanted). --- */
+    void (*norm_forward)(struct device *d, void *y, float *rstd, const void *x, const void *w,
+                         int32_t N, int32_t G, int32_t D, int32_t ldy, int32_t ldx, float eps);
+    void (*norm_backward)(struct device *d, void *dx, float *dw, const void *dy, const void *x,
+                          const void *w, const float *rstd, int32_t N, int32_t G, int32_t D,
+                          int32_t lddx, int32_t lddy, int32_t ldx, int accumulate, void *scratch);
+    size_t (*norm_scratch)(const struct device *d, int32_t N, int32_t G, int32_t D);
+
+    /* --- rotary embedding, in place on G heads of D: halves (x1, x2) at angle position*f_j become
+     * (x1 cos - x2 sin, x2 cos + x1 sin); inverse = 1 turns back (the gradient).
+     * table [positions, D]: row p holds cos(p f_j), j < D/2, then sin(p f_j). --- */
+    void (*rope)(struct device *d, void *x, const float *table, const int32_t *position, int32_t N,
+                 int32_t G, int32_t D, int32_t ldx, int inverse);
+
+    /* --- linear: y = x w^T + bias + addend, each optional (NULL); y may be addend (in place) ---
+     */
+    void (*linear_forward)(struct device *d, void *y, const void *x, const void *w,
+                           const void *bias, const void *addend, int32_t N, int32_t I, int32_t O,
+                           int32_t ldy, int32_t ldx, int32_t ld_addend);
+    /* dx = or += dy w */
+    void (*linear_backward_input)(struct device *d, void *dx, const void *dy, const void *w,
+                                  int32_t N, int32_t I, int32_t O, int32_t lddx, int32_t lddy,
+                                  int accumulate);
+    /* dw [O, I] += dy^T x */
+    void (*linear_backward_weight)(struct device *d, float *dw, const void *dy, const void *x,
+                                   int32_t N, int32_t I, int32_t O, int32_t lddy, int32_t ldx);
+    /* db [O] += column sums of dy */
+    void (*linear_backward_bias)(struct device *d, float *db, const void *dy, int32_t N, int32_t O,
+                                 int32_t lddy);
+
+    /* --- LoRA: forward writes h and adds to y; backward reads h, adds to da [R, I] and each db,
+     * and dx = or += (NULL: not wanted) --- */
+    void (*lora_forward)(struct device *d, void *y, const struct kern_lora *l, void *scratch);
+    void (*lora_backward)(struct device *d, void *dx, float *da, const void *dy,
+                          const struct kern_lora *l, int32_t lddx, int accumulate, void *scratch);
+    size_t (*lora_scratch)(const struct device *d, const struct kern_lora *l);
+
+    /* --- attention --- */
+    void (*attention_forward)(struct device *d, const struct kern_attention *a, void *scratch);
+    void (*attention_backward)(struct device *d, const struct kern_attention *a,
+                               const struct kern_attention_grad *g, void *scratch);
+    size_t (*attention_scratch)(const struct device *d, const struct kern_attention *a);
+
+    /* --- SwiGLU: out = silu(gate) * up; the gradients are overwritten --- */
+    void (*swiglu_forward)(struct device *d, void *out, const void *gate, const void *up, int32_t N,
+                           int32_t F, int32_t ldo, int32_t ldg, int32_t ldu);
+    void (*swiglu_backward)(struct device *d, void *dgate, void *dup, const void *dout,
+                            const void *gate, const void *up, int32_t N, int32_t F, int32_t lddo,
+                            int32_t ldg, int32_t ldu, int32_t lddg, int32_t lddu);
+
+    /* --- head --- */
+    void (*head_forward)(struct device *d, const struct kern_head *h, void *scratch);
+    /* dx_out[row[s]] = or += dlogp[s] * h->dx[s]; overwriting clears the other rows of N */
+    void (*head_backward_input)(struct device *d, void *dx_out, const float *dlogp,
+                                const struct kern_head *h, int32_t N, int32_t lddx, int accumulate);
+    /* dw += sum_s dlogp[s] d logp_s / d W, by recomputing the chunks: when dlogp was not known */
+    void (*head_backward_weight)(struct device *d, float *dw, const float *dlogp,
+                                 const struct kern_head *h, void *scratch);
+    size_t (*head_scratch)(const struct device *d, const struct kern_head *h);
+
+    /* --- optimiser --- */
+    /* out[0] = ||grad|| * inv_weight; out[1] = inv_weight * min(1, max_norm / (out[0] + 1e-6)),
+     * max_norm = 0: no clipping. Both device scalars. */
+    void (*grad_norm)(struct device *d, float out[2], const float *grad, size_t n, float inv_weight,
+                      float max_norm, void *scratch);
+    size_t (*grad_norm_scratch)(const struct device *d, size_t n);
+    void (*adamw)(struct device *d, const struct kern_adamw *a);
+};
+
+extern const struct kernels kernels_cpu;  /* fp32, OpenBLAS and OpenMP */
+extern const struct kernels kernels_null; /* computes nothing: shapes, plans and tests of graphs */
+
+/* Opens the backend of this name ("cpu", "null"); ERR_CONFIG for an unknown one. */
+MUST_CHECK enum status device_open(struct device *d, const char *name, struct err *e);
+void device_close(struct device *d); /* a zeroed one is fine */
+
+/* Sustained fp32 (or device-type) GEMM rate in FLOP/s, measured now on one square product for
+ * about `seconds`: the speed of light that progress lines compare with. */
+double device_gemm_peak(struct device *d, double seconds);
+
+#endif

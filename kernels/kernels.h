@@ -147,7 +147,9 @@ struct kernels {
     void (*release)(struct device *d, void *p, size_t bytes);
     void (*upload)(struct device *d, void *to, const void *host_from, size_t bytes);
     void (*download)(struct device *d, void *host_to, const void *from, size_t bytes); /* waits */
-    void (*copy)(struct device *d, void *to, const void *from, size_t bytes);
+    /* `rows` rows of row_bytes; strides in bytes */
+    void (*copy_rows)(struct device *d, void *to, size_t to_stride, const void *from,
+                      size_t from_stride, int32_t rows, size_t row_bytes);
     void (*zero)(struct device *d, void *p, size_t bytes);
     enum status (*sync)(struct device *d, struct err *e); /* ERR_DEVICE */
     /* fp32 <-> the device's type, n elements; from and to may be equal only for fp32 to fp32. */

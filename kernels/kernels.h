@@ -152,9 +152,9 @@ struct kernels {
                       size_t from_stride, int32_t rows, size_t row_bytes);
     void (*zero)(struct device *d, void *p, size_t bytes);
     enum status (*sync)(struct device *d, struct err *e); /* ERR_DEVICE */
-    /* fp32 <-> the device's type, n elements; from and to may be equal only for fp32 to fp32. */
-    void (*from_float)(struct device *d, void *to, const float *from, size_t n);
-    void (*to_float)(struct device *d, float *to, const void *from, size_t n);
+    /* upload and download of n elements of the device's type, fp32 on the host's side */
+    void (*upload_floats)(struct device *d, void *to, const float *host_from, size_t n);
+    void (*download_floats)(struct device *d, float *host_to, const void *from, size_t n);
 
     /* --- embedding: out[n] = table[ids[n]]; dtable[ids[n]] += dout[n], rows in order --- */
     void (*embedding_forward)(struct device *d, void *out, const void *table, const int32_t *ids,

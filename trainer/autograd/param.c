@@ -119,3 +119,29 @@ struct tensor *param_tensor(struct tape *t, const struct param_set *s, int32_t f
     return tape_param(t, p->name, p->data, p->grad, rows, cols,
                       p->flags & PARAM_FLOAT ? ELEMENT_FLOAT : ELEMENT_DEVICE);
 }
+
+static int is_float(const struct param *p, const struct device *d)
+{
+    return p->flags & PARAM_FLOAT || d->type == DTYPE_F32;
+}
+
+void param_store(const struct param *p, struct device *d, size_t first, size_t count,
+                 const float *values)
+{
+    if (p->master) d->k->upload(d, p->master + first, values, count * sizeof *values);
+    if (p->data == p->master) return;
+    if (is_float(p, d))
+        d->k->upload(d, (float *)p->data + first, values, count * sizeof *values);
+    else
+        d->k->upload_floats(d, (char *)p->data + first * dtype_size(d->type), values, count);
+}
+
+void param_fetch(const struct param *p, struct device *d, size_t first, size_t count, float *values)
+{
+    const float *master = p->master ? p->master : p->data;
+    if (p->master || is_float(p, d))
+        d->k->download(d, values, master + first, count * sizeof *values);
+    else
+        d->k->download_floats(d, values, (const char *)p->data + first * dtype_size(d->type),
+                              count);
+}

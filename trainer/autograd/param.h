@@ -56,6 +56,13 @@ int32_t param_set_find(const struct param_set *s, const char *name);
 /* Takes everything from `arena` (which may be a measuring one) in a fixed order. */
 void param_set_place(struct param_set *s, const struct device *d, struct arena *arena);
 
+/* Elements first ... first+count-1 from the host to a parameter's data and master, and back (the
+ * master if there is one: what is saved and resumed). fetch waits for the device. */
+void param_store(const struct param *p, struct device *d, size_t first, size_t count,
+                 const float *values);
+void param_fetch(const struct param *p, struct device *d, size_t first, size_t count,
+                 float *values);
+
 /* The matrix of `count` joined parameters from `first` on, on the tape. */
 struct tensor *param_tensor(struct tape *t, const struct param_set *s, int32_t first,
                             int32_t count);

@@ -1,0 +1,143 @@
+/* config.h - YAML and key=value overrides to one typed struct, through the key table (keys.h).
+ *
+ *     struct config c;
+ *     if (config_load(&c, "alpaca.yaml", overrides, n, &e)) goto out;
+ *     if (config_require(&c, KEY_output_dir, &e)) goto out;
+ *     ... c.learning_rate, c.datasets.items[0].path ...
+ *     if (!found) return config_fail(&c, KEY_template, &e, "no template named %s", c.template);
+ *     config_free(&c);
+ *
+ * A config is one flat YAML mapping; only `datasets` and `eval_dataset` hold mappings. A value
+ * written null, ~, or left empty gives the key its default back. Overrides come after the
+ * file and win. Relative paths are kept as written, so they are relative to the current
+ * directory, as in Hugging Face's tools, not to the config file.
+ *
+ * Spellings of axolotl, LLaMA-Factory, FastChat and others are taken as aliases, each with a
+ * notice in the log. What would not be honoured is refused: an unknown key (with the nearest
+ * known one), a key or value that this version does not support yet, a key that needs another
+ * one (lora_r without finetuning: lora), two keys that exclude each other. Where max_steps and
+ * num_train_epochs meet, one on the command line beats the other in the file.
+ */
+#ifndef CRIA_CONFIG_CONFIG_H
+#define CRIA_CONFIG_CONFIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+#include "config/keys.h"
+
+#define CONFIG_FILE_MAX ((size_t)1 << 20) /* bytes */
+#define CONFIG_EPOCH (-1)                 /* of eval_steps and save_steps: at the end of each */
+
+/* The words of keys.h, in its order. */
+enum config_save_dtype { CONFIG_SAVE_AUTO, CONFIG_SAVE_FP32, CONFIG_SAVE_BF16, CONFIG_SAVE_FP16 };
+enum config_stage { CONFIG_STAGE_PT, CONFIG_STAGE_SFT };
+enum config_train_on { CONFIG_TRAIN_ASSISTANT, CONFIG_TRAIN_LAST, CONFIG_TRAIN_ALL };
+enum config_loss_reduction { CONFIG_TOKEN_MEAN, CONFIG_MICROBATCH_MEAN };
+enum config_lr_scheduler_type {
+    CONFIG_LR_LINEAR,
+    CONFIG_LR_COSINE,
+    CONFIG_LR_COSINE_WITH_MIN_LR,
+    CONFIG_LR_CONSTANT,
+    CONFIG_LR_CONSTANT_WITH_WARMUP
+};
+enum config_optim { CONFIG_OPTIM_ADAMW };
+enum config_finetuning { CONFIG_FULL, CONFIG_LORA };
+enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_NULL };
+enum config_precision { CONFIG_PRECISION_AUTO, CONFIG_PRECISION_FP32 };
+enum config_gradient_checkpointing { CONFIG_CHECKPOINT_NONE, CONFIG_CHECKPOINT_FULL };
+
+struct config_list {
+    const char *const *items;
+    size_t n;
+};
+
+struct config_dataset {
+    const char *path;
+    const char *format; /* "auto" unless given; the data room knows the names */
+    long line;          /* in the config file; 0: not from the file */
+};
+
+struct config_datasets {
+    const struct config_dataset *items;
+    size_t n;
+};
+
+enum config_key {
+#define S(title)
+#define X(name, ...) KEY_##name,
+    CONFIG_KEYS(S, X)
+#undef X
+#undef S
+        CONFIG_NUM_KEYS
+};
+
+/* Where a value comes from. */
+struct config_origin {
+    enum { CONFIG_FROM_DEFAULT, CONFIG_FROM_FILE, CONFIG_FROM_COMMAND_LINE } source;
+    long line, column;    /* in the file; 0 otherwise */
+    const char *spelling; /* the key as it was written: its name or an alias */
+};
+
+struct config_block; /* memory of strings and lists */
+
+/* Read only for everyone but this room. Everything pointed to lives as long as the config. */
+struct config {
+#define CONFIG_FIELD_STRING const char *
+#define CONFIG_FIELD_INT int64_t
+#define CONFIG_FIELD_REAL double
+#define CONFIG_FIELD_FLAG int
+#define CONFIG_FIELD_CHOICE int
+#define CONFIG_FIELD_STEPS int64_t
+#define CONFIG_FIELD_LIST struct config_list
+#define CONFIG_FIELD_DATASETS struct config_datasets
+#define S(title)
+#define X(name, kind, ...) CONFIG_FIELD_##kind name;
+    CONFIG_KEYS(S, X)
+#undef X
+#undef S
+    struct config_origin origin[CONFIG_NUM_KEYS];
+    const char *file; /* NULL: none */
+    struct config_block *blocks;
+};
+
+/* Fills *c (whatever it held) from the defaults, the file (NULL: none) and overrides
+ * "key=value", in this order; on failure *c is empty. config_free takes both.
+ * ERR_CONFIG (anything wrong in the text), ERR_UNSUPPORTED (a known key or value that this
+ * version does not honour), ERR_IO, ERR_MEMORY. */
+MUST_CHECK enum status config_load(struct config *c, const char *path, const char *const *overrides,
+                                   size_t num_overrides, struct err *e);
+void config_free(struct config *c); /* zeroed is fine */
+
+const char *config_name(enum config_key key);
+int config_is_set(const struct config *c, enum config_key key); /* not by default */
+
+/* "alpaca.yaml:12", "command line" or "default" into out[size]. */
+void config_where(const struct config *c, enum config_key key, char *out, size_t size);
+
+/* Fills *e with "key: message" and the value's place; returns ERR_CONFIG. For what only a loss,
+ * a template table or a model can know to be wrong. */
+enum status config_fail(const struct config *c, enum config_key key, struct err *e, const char *fmt,
+                        ...) PRINTF_LIKE(4, 5);
+
+/* ERR_CONFIG with a hint when a key without a default (a path, datasets, a template) is empty. */
+MUST_CHECK enum status config_require(const struct config *c, enum config_key key, struct err *e);
+
+/* The word of a CHOICE key's value, as first spelled in its row: "cosine". */
+const char *config_word(const struct config *c, enum config_key key);
+
+/* Appends YAML with every key, its value and where it came from in a comment; loading it
+ * gives the same config. Keys that do not apply are commented out. ERR_MEMORY, ERR_FORMAT (over
+ * out->max). */
+MUST_CHECK enum status config_resolve(const struct config *c, struct buf *out);
+
+/* Appends the list of keys with kind, default and meaning. Errors as above. */
+MUST_CHECK enum status config_help(struct buf *out);
+
+/* The one of names[0..n) nearest to `text` by edits (insert, delete, replace, swap neighbours; case
+ * is free), NULL if none is near enough to be meant. */
+const char *config_nearest(const char *text, const char *const *names, size_t n);
+
+#endif

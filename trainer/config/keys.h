@@ -1,0 +1,130 @@
+/* keys.h - the key table: every option a config may hold, one row each.
+ *
+ * From it come the fields of `struct config`, `enum config_key`, the parser, the
+ * checks, the help text, the resolved config and the tests. Rows of S open a section;
+ * rows of X are
+ *
+ *     name, kind, default as it would be written, bounds or words, when it applies, help
+ *
+ * kind      field             written as
+ * STRING    const char *      text; NULL when empty or none
+ * INT       int64_t           a whole number
+ * REAL      double            a number; 2e-5 is one
+ * FLAG      int               true/false, yes/no, on/off
+ * CHOICE    int               one of the words; the enum of that name in config.h
+ * STEPS     int64_t           a whole number, none (0), or epoch (CONFIG_EPOCH)
+ * LIST      config_list       a YAML list, or text with commas
+ * DATASETS  config_datasets   a list of paths or of {path, format}, or text with commas
+ *
+ * Words: "a/b|c" is two values, the first spelled a or b. LATER names words that DESIGN plans
+ * and this version refuses.
+ */
+#ifndef CRIA_CONFIG_KEYS_H
+#define CRIA_CONFIG_KEYS_H
+
+/* clang-format off */
+#define CONFIG_KEYS(S, X) \
+    S("Model and output") \
+    X(model_name_or_path, STRING, "", ANY, ALWAYS, \
+      "directory of the base model, in Hugging Face's layout") \
+    X(output_dir, STRING, "", ANY, ALWAYS, \
+      "where checkpoints, logs and the final model go") \
+    X(overwrite_output_dir, FLAG, "false", ANY, ALWAYS, \
+      "start in a non-empty output_dir, removing what an earlier run left there") \
+    X(resume_from_checkpoint, STRING, "none", ANY, ALWAYS, \
+      "auto (the newest checkpoint of output_dir, if any), a checkpoint's path, or none") \
+    X(save_dtype, CHOICE, "auto", WORDS("auto|fp32/float32|bf16/bfloat16|fp16/float16"), ALWAYS, \
+      "type of saved weights; auto: the base's for models, fp32 for adapters") \
+    S("Data") \
+    X(stage, CHOICE, "sft", LATER("pt|sft", "dpo|kto|simpo|orpo|cpo|ipo|rm|ppo"), ALWAYS, \
+      "what is learned: pt plain text, sft instructions or conversations") \
+    X(datasets, DATASETS, "", ANY, ALWAYS, \
+      "files to train on: a path, paths with commas, or a list of {path, format}") \
+    X(eval_dataset, DATASETS, "", ANY, ALWAYS, \
+      "files to evaluate on, written like datasets") \
+    X(val_size, REAL, "0", RANGE(0, 1e9), ALWAYS, \
+      "part of the training documents held out: below 1 a fraction, otherwise a count") \
+    X(template, STRING, "", ANY, STAGE_SFT_ONLY, \
+      "prompt template: alpaca, vicuna, llama2, llama3, chatml, zephyr, orca, solar") \
+    X(train_on, CHOICE, "assistant", WORDS("assistant|last|all"), STAGE_SFT_ONLY, \
+      "what of a conversation is learned: every reply, the last reply, all of the text") \
+    X(tokenize_whole, FLAG, "false", ANY, STAGE_SFT_ONLY, \
+      "tokenize prompt and reply as one text (Stanford, TRL), not cut where supervision changes") \
+    X(max_length, INT, "1024", RANGE(2, 1 << 24), ALWAYS, \
+      "tokens; longer documents lose their end, packed rows are filled up to this") \
+    X(packing, FLAG, "false", ANY, ALWAYS, \
+      "put several documents into a row of max_length, best fit; they do not see each other") \
+    S("Batches") \
+    X(per_device_train_batch_size, INT, "8", RANGE(1, 1 << 20), ALWAYS, \
+      "documents in a micro-batch (packed: rows of max_length)") \
+    X(per_device_eval_batch_size, INT, "8", RANGE(1, 1 << 20), EVAL_ONLY, \
+      "the same while evaluating") \
+    X(gradient_accumulation_steps, INT, "1", RANGE(1, 1 << 20), ALWAYS, \
+      "micro-batches in a step") \
+    X(loss_reduction, CHOICE, "token_mean", WORDS("token_mean|microbatch_mean"), ALWAYS, \
+      "mean over the step's trained tokens, or mean of the micro-batches' means") \
+    S("Optimisation") \
+    X(learning_rate, REAL, "2e-5", RANGE(0, 100), ALWAYS, \
+      "peak learning rate") \
+    X(lr_scheduler_type, CHOICE, "linear", LATER( \
+        "linear|cosine|cosine_with_min_lr|constant|constant_with_warmup", \
+        "cosine_with_restarts|polynomial|inverse_sqrt|reduce_lr_on_plateau|warmup_stable_decay"), \
+      ALWAYS, "course of the learning rate after the warm-up") \
+    X(warmup_steps, REAL, "0", RANGE(0, 1e9), WARMUP_ONLY, \
+      "steps of linear warm-up; below 1 a fraction of all steps") \
+    X(min_lr_rate, REAL, "0", RANGE(0, 1), MIN_LR_ONLY, \
+      "floor of the cosine, as a part of learning_rate") \
+    X(num_train_epochs, REAL, "3", RANGE(1e-6, 1e6), EPOCHS_ONLY, \
+      "passes over the data; fractions are allowed") \
+    X(max_steps, INT, "-1", RANGE(-1, 1e12), ALWAYS, \
+      "steps to train instead of num_train_epochs; -1: go by epochs") \
+    X(weight_decay, REAL, "0", RANGE(0, 10), ALWAYS, \
+      "AdamW's decay; norms and biases are exempt") \
+    X(max_grad_norm, REAL, "1", RANGE(0, 1e9), ALWAYS, \
+      "gradients are scaled down to this norm; 0: never") \
+    X(optim, CHOICE, "adamw", LATER("adamw/adamw_torch/adamw_torch_fused/adamw_hf", \
+        "adamw_8bit/adamw_bnb_8bit|paged_adamw_8bit/paged_adamw_32bit|adafactor|sgd|lion"), \
+      ALWAYS, "optimiser") \
+    X(adam_beta1, REAL, "0.9", RANGE(0, 0.9999999), ALWAYS, \
+      "decay of the mean of gradients") \
+    X(adam_beta2, REAL, "0.999", RANGE(0, 0.9999999), ALWAYS, \
+      "decay of the mean of squared gradients") \
+    X(adam_epsilon, REAL, "1e-8", RANGE(0, 1), ALWAYS, \
+      "added to the root of the mean square") \
+    S("Adapter") \
+    X(finetuning, CHOICE, "full", LATER("full|lora", "qlora|dora|freeze|llama_adapter|oft"), \
+      ALWAYS, "train all weights, or low-rank adapters on a frozen base") \
+    X(lora_r, INT, "8", RANGE(1, 1 << 16), LORA_ONLY, \
+      "rank") \
+    X(lora_alpha, REAL, "8", RANGE(0, 1e6), LORA_ONLY, \
+      "the adapter's output is scaled by lora_alpha / lora_r") \
+    X(lora_dropout, REAL, "0", RANGE(0, 0.999), LORA_ONLY, \
+      "dropout on the adapter's input") \
+    X(lora_target_modules, LIST, "all-linear", ANY, LORA_ONLY, \
+      "names of the linear layers that get an adapter; all-linear: all but the head") \
+    X(use_rslora, FLAG, "false", ANY, LORA_ONLY, \
+      "scale by lora_alpha / sqrt(lora_r)") \
+    S("Machine") \
+    X(device, CHOICE, "auto", LATER("auto|cpu|null", "cuda/gpu"), ALWAYS, \
+      "where to compute; null computes nothing and only plans") \
+    X(threads, INT, "0", RANGE(0, 4096), ALWAYS, \
+      "CPU threads; 0: all cores the process may use") \
+    X(precision, CHOICE, "auto", LATER("auto|fp32/float32/no", "bf16/bfloat16|fp16/float16|tf32"), \
+      ALWAYS, "type of weights and activations; auto: fp32 on the CPU") \
+    X(gradient_checkpointing, CHOICE, "full", LATER( \
+        "none/off/false/no|full/on/true/yes", "auto"), \
+      ALWAYS, "recompute each block's activations in the backward pass; same numbers, less memory") \
+    X(seed, INT, "42", RANGE(0, 4294967295.0), ALWAYS, \
+      "of the data's order, the split, dropout and new weights") \
+    S("Log, evaluate, save") \
+    X(logging_steps, INT, "10", RANGE(1, 1e12), ALWAYS, \
+      "steps between two lines of the log") \
+    X(eval_steps, STEPS, "epoch", RANGE(0, 1e12), EVAL_ONLY, \
+      "steps between two evaluations; epoch: at the end of each; none: only at the end") \
+    X(save_steps, STEPS, "500", RANGE(0, 1e12), ALWAYS, \
+      "steps between two checkpoints; epoch: at the end of each; none: only the final model") \
+    X(save_total_limit, INT, "0", RANGE(0, 1 << 20), ALWAYS, \
+      "checkpoints kept, the newest ones; 0: all")
+/* clang-format on */
+
+#endif

@@ -116,7 +116,7 @@ struct tensor *param_tensor(struct tape *t, const struct param_set *s, int32_t f
         else
             rows += s->params[i].rows;
     }
-    return tape_param(t, p->name, p->data, p->grad, rows, cols,
+    return tape_param(t, p->name, p->data, p->grad, p->trainable, rows, cols,
                       p->flags & PARAM_FLOAT ? ELEMENT_FLOAT : ELEMENT_DEVICE);
 }
 

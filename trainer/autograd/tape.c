@@ -104,8 +104,8 @@ static struct tensor *new_tensor(struct tape *t, int32_t rows, int32_t cols, enu
     return x;
 }
 
-struct tensor *tape_param(struct tape *t, const char *name, void *data, float *grad, int32_t rows,
-                          int32_t cols, enum element element)
+struct tensor *tape_param(struct tape *t, const char *name, void *data, float *grad, int trainable,
+                          int32_t rows, int32_t cols, enum element element)
 {
     struct tensor *x = new_tensor(t, rows, cols, element);
     if (!x) return NULL;
@@ -113,7 +113,7 @@ struct tensor *tape_param(struct tape *t, const char *name, void *data, float *g
     x->data = data;
     x->grad = grad;
     x->is_param = 1;
-    x->needs_grad = grad != NULL && t->with_backward;
+    x->needs_grad = trainable && t->with_backward;
     return x;
 }
 

@@ -111,9 +111,10 @@ MUST_CHECK enum status tape_status(const struct tape *t,
 struct device *tape_device(const struct tape *t);
 int tape_has_backward(const struct tape *t);
 
-/* A matrix of the caller's: data of `element` type, grad float or NULL for frozen. */
-struct tensor *tape_param(struct tape *t, const char *name, void *data, float *grad, int32_t rows,
-                          int32_t cols, enum element element);
+/* A matrix of the caller's: data of `element` type; trainable: with a float grad, which may still
+ * be NULL where only a plan is made. */
+struct tensor *tape_param(struct tape *t, const char *name, void *data, float *grad, int trainable,
+                          int32_t rows, int32_t cols, enum element element);
 /* Columns [column, column + cols) of x. */
 struct tensor *tape_view(struct tape *t, struct tensor *x, int32_t column, int32_t cols);
 

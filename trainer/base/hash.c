@@ -62,6 +62,8 @@ void hasher_hex(const struct hasher *h, char out[HASH_HEX_SIZE])
 
 void hash_hex(const void *p, size_t n, char out[HASH_HEX_SIZE]) { to_hex(XXH3_128bits(p, n), out); }
 
+uint64_t hash_name(const char *name) { return XXH3_64bits(name, strlen(name)); }
+
 enum status hash_file(const char *path, char out[HASH_HEX_SIZE], struct err *e)
 {
     enum status s = OK;

@@ -26,6 +26,9 @@ void hasher_hex(const struct hasher *h, char out[HASH_HEX_SIZE]); /* of all fed 
 /* Of one block, in hex. */
 void hash_hex(const void *p, size_t n, char out[HASH_HEX_SIZE]);
 
+/* 64 bits of a string's hash, to key random numbers by a name. */
+uint64_t hash_name(const char *name);
+
 /* Of a file's content, in hex: ERR_IO, ERR_MEMORY. */
 MUST_CHECK enum status hash_file(const char *path, char out[HASH_HEX_SIZE], struct err *e);
 

@@ -106,16 +106,6 @@ enum status model_fill_rope(struct model *m, struct device *d, struct err *e)
     return s;
 }
 
-static uint64_t name_key(const char *name)
-{
-    char hex[HASH_HEX_SIZE];
-    unsigned long long key = 0;
-    hash_hex(name, strlen(name), hex);
-    hex[16] = 0;
-    sscanf(hex, "%llx", &key);
-    return key;
-}
-
 enum status model_init_weights(struct model *m, struct device *d, uint64_t seed, struct err *e)
 {
     size_t most = 0;
@@ -129,7 +119,7 @@ enum status model_init_weights(struct model *m, struct device *d, uint64_t seed,
         if (p->flags & PARAM_VECTOR)
             for (size_t k = 0; k < p->n; k++) values[k] = is_bias ? 0 : 1;
         else
-            rng_fill_normal(rng_key(seed, RNG_INIT, name_key(p->name)), values, (int64_t)p->n, 0,
+            rng_fill_normal(rng_key(seed, RNG_INIT, hash_name(p->name)), values, (int64_t)p->n, 0,
                             (float)m->config->initializer_range);
         param_store(p, d, 0, p->n, values);
     }

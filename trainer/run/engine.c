@@ -1,0 +1,308 @@
+#include "run/engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/size.h"
+
+/* --- describing --- */
+
+static void set_trainable(struct engine *g)
+{
+    for (int32_t i = 0; i < g->params.count; i++) {
+        struct param *p = &g->params.params[i];
+        int of_adapter = (p->flags & PARAM_FLOAT) != 0;
+        p->trainable = g->options.train && of_adapter == g->has_lora;
+    }
+}
+
+enum status engine_describe(struct engine *g, const struct engine_options *o, struct err *e)
+{
+    *g = (struct engine){.options = *o};
+    TRY(device_open(&g->device, o->device, e));
+    TRY(model_create(&g->model, o->config, &g->params, e));
+    if (o->lora) {
+        g->has_lora = 1;
+        TRY(lora_create(&g->lora, g->model.slots, model_num_slots(&g->model), o->lora, &g->params,
+                        e));
+    }
+    set_trainable(g);
+    g->params.with_moments = o->train;
+    return tape_create(&g->tape, &g->device, model_tape_nodes(o->config), e);
+}
+
+/* --- memory --- */
+
+static struct loader_limits both_limits(const struct engine *g)
+{
+    const struct loader_limits *a = &g->options.train_limits, *b = &g->options.eval_limits;
+    struct loader_limits most = *a;
+    if (b->max_rows > most.max_rows) most.max_rows = b->max_rows;
+    if (b->max_supervised > most.max_supervised) most.max_supervised = b->max_supervised;
+    if (b->max_segments > most.max_segments) most.max_segments = b->max_segments;
+    if (g->options.decode_rows > most.max_rows) most.max_rows = g->options.decode_rows;
+    if (most.max_segments < 1) most.max_segments = 1;
+    return most;
+}
+
+static void *take(struct arena *a, int64_t count, size_t each)
+{
+    return arena_take(a, (size_t)count * each);
+}
+
+static void place_batch(struct engine *g, struct arena *arena)
+{
+    struct loader_limits most = both_limits(g);
+    g->on_device = (struct engine_batch){
+        .ids = take(arena, most.max_rows, sizeof(int32_t)),
+        .positions = take(arena, most.max_rows, sizeof(int32_t)),
+        .documents = take(arena, most.max_rows, sizeof(int32_t)),
+        .rows = take(arena, most.max_supervised, sizeof(int32_t)),
+        .targets = take(arena, most.max_supervised, sizeof(int32_t)),
+        .dlogp = take(arena, most.max_supervised, sizeof(float)),
+        .segments = take(arena, most.max_segments, sizeof(struct segment)),
+    };
+}
+
+static void place_caches(struct engine *g, struct arena *arena)
+{
+    const struct model_config *c = g->options.config;
+    int64_t n = (int64_t)g->options.cache_rows * c->num_kv_heads * c->head_dim;
+    for (int32_t l = 0; l < c->num_layers; l++) {
+        g->caches[l].k = take(arena, n, dtype_size(g->device.type));
+        g->caches[l].v = take(arena, n, dtype_size(g->device.type));
+    }
+    g->logits = take(arena, c->vocab_size, dtype_size(g->device.type));
+}
+
+/* Everything of the run arena, in one order whether measuring or placing. */
+static void place_run(struct engine *g, struct arena *arena)
+{
+    param_set_place(&g->params, &g->device, arena);
+    model_place(&g->model, g->options.positions, arena);
+    place_batch(g, arena);
+    if (g->options.cache_rows) place_caches(g, arena);
+    if (g->has_lora) lora_bind(&g->lora);
+}
+
+static struct tokens device_tokens(const struct engine *g, int32_t rows, int32_t segments)
+{
+    return (struct tokens){rows,
+                           g->on_device.ids,
+                           g->on_device.positions,
+                           g->on_device.documents,
+                           g->on_device.segments,
+                           segments};
+}
+
+/* Records a training or evaluation micro-batch of this size. */
+static struct head_result record(struct engine *g, int backward, const struct tokens *tokens,
+                                 int32_t supervised)
+{
+    struct slot_filler filler = g->has_lora ? lora_filler(&g->lora) : (struct slot_filler){0};
+    struct model_call call = {.checkpoint = backward && g->options.checkpoint,
+                              .filler = g->has_lora ? &filler : NULL};
+    struct head_request request = {supervised, g->on_device.rows, g->on_device.targets,
+                                   backward ? g->on_device.dlogp : NULL, 0};
+    tape_reset(g->tape, backward);
+    struct tensor *hidden = model_forward(&g->model, g->tape, tokens, &call);
+    return op_head(g->tape, hidden, model_head(&g->model, g->tape), &request);
+}
+
+static struct tensor *record_decode(struct engine *g, const struct tokens *tokens)
+{
+    struct slot_filler filler = g->has_lora ? lora_filler(&g->lora) : (struct slot_filler){0};
+    struct model_call call = {.filler = g->has_lora ? &filler : NULL, .caches = g->caches};
+    tape_reset(g->tape, 0);
+    return tape_keep(model_forward(&g->model, g->tape, tokens, &call));
+}
+
+static enum status plan_one(struct engine *g, struct tape_plan *plan, struct err *e)
+{
+    TRY(tape_plan(g->tape, plan, e));
+    g->memory.step = size_max(g->memory.step, plan->step_bytes);
+    g->memory.scratch = size_max(g->memory.scratch, plan->scratch_bytes);
+    return OK;
+}
+
+static enum status plan_all(struct engine *g, struct err *e)
+{
+    const struct loader_limits *t = &g->options.train_limits, *v = &g->options.eval_limits;
+    if (g->options.train) {
+        struct tokens tokens = device_tokens(g, t->max_rows, t->max_segments);
+        record(g, 1, &tokens, t->max_supervised);
+        TRY(plan_one(g, &g->train_plan, e));
+        g->memory.scratch = size_max(g->memory.scratch, optimizer_scratch(&g->device, &g->params));
+    }
+    if (v->max_rows) {
+        struct tokens tokens = device_tokens(g, v->max_rows, v->max_segments);
+        record(g, 0, &tokens, v->max_supervised);
+        TRY(plan_one(g, &g->eval_plan, e));
+    }
+    if (g->options.cache_rows) {
+        struct tokens tokens = device_tokens(g, g->options.decode_rows, 1);
+        record_decode(g, &tokens);
+        TRY(plan_one(g, &g->decode_plan, e));
+    }
+    return OK;
+}
+
+static enum status take_arena(struct engine *g, size_t bytes, const char *name, void **out,
+                              struct err *e)
+{
+    enum status s = bytes ? g->device.k->alloc(&g->device, bytes, out, e) : OK;
+    return s ? err_wrap(e, "the %s arena of %zu bytes", name, bytes) : OK;
+}
+
+enum status engine_allocate(struct engine *g, struct err *e)
+{
+    struct arena arena;
+    struct loader_limits most = both_limits(g);
+    g->caches = mem_calloc((size_t)g->options.config->num_layers, sizeof *g->caches);
+    g->host_floats = mem_calloc((size_t)most.max_supervised + 1, 2 * sizeof(float));
+    g->host_hits = mem_calloc((size_t)most.max_supervised + 1, 1);
+    if (!g->caches || !g->host_floats || !g->host_hits)
+        return err_set(e, ERR_MEMORY, "no memory for a micro-batch's results");
+    arena_measure(&arena);
+    place_run(g, &arena);
+    g->memory = (struct engine_memory){.run = arena.used};
+    TRY(plan_all(g, e));
+    TRY(take_arena(g, g->memory.run, "run", &g->run_base, e));
+    TRY(take_arena(g, g->memory.step, "step", &g->step_base, e));
+    TRY(take_arena(g, g->memory.scratch, "scratch", &g->scratch_base, e));
+    arena_over(&arena, g->run_base, g->memory.run);
+    place_run(g, &arena);
+    return model_fill_rope(&g->model, &g->device, e);
+}
+
+void engine_free(struct engine *g)
+{
+    if (g->device.k) {
+        g->device.k->release(&g->device, g->run_base, g->memory.run);
+        g->device.k->release(&g->device, g->step_base, g->memory.step);
+        g->device.k->release(&g->device, g->scratch_base, g->memory.scratch);
+    }
+    tape_plan_free(&g->train_plan);
+    tape_plan_free(&g->eval_plan);
+    tape_plan_free(&g->decode_plan);
+    tape_destroy(g->tape);
+    lora_free(&g->lora);
+    model_free(&g->model);
+    param_set_free(&g->params);
+    mem_free(g->caches);
+    mem_free(g->host_floats);
+    mem_free(g->host_hits);
+    device_close(&g->device);
+    *g = (struct engine){0};
+}
+
+/* --- micro-batches --- */
+
+static void upload(struct engine *g, void *to, const void *from, int64_t count, size_t each)
+{
+    if (count) g->device.k->upload(&g->device, to, from, (size_t)count * each);
+}
+
+static void upload_batch(struct engine *g, const struct batch *b)
+{
+    const struct engine_batch *d = &g->on_device;
+    upload(g, d->ids, b->ids, b->N, sizeof *d->ids);
+    upload(g, d->positions, b->positions, b->N, sizeof *d->positions);
+    upload(g, d->documents, b->documents, b->N, sizeof *d->documents);
+    upload(g, d->rows, b->rows, b->S, sizeof *d->rows);
+    upload(g, d->targets, b->targets, b->S, sizeof *d->targets);
+    upload(g, d->segments, b->segments, b->num_segments, sizeof *d->segments);
+}
+
+static void collect(struct engine *g, const struct batch *b, const struct head_result *r,
+                    struct cross_entropy_sums *sums)
+{
+    size_t s = (size_t)b->S;
+    g->device.k->download(&g->device, g->host_floats, r->logp->data, s * sizeof(float));
+    g->device.k->download(&g->device, g->host_hits, r->hit->data, s);
+    cross_entropy_add(sums, g->options.reduction, g->host_floats, g->host_hits, NULL, b->weights,
+                      b->S);
+}
+
+enum status engine_train(struct engine *g, const struct batch *b, uint64_t seed, int64_t step,
+                         struct cross_entropy_sums *sums, struct err *e)
+{
+    struct tokens tokens = device_tokens(g, b->N, b->num_segments);
+    upload_batch(g, b);
+    cross_entropy_seed(g->options.reduction, b->weights, b->S, g->host_floats);
+    upload(g, g->on_device.dlogp, g->host_floats, b->S, sizeof(float));
+    if (g->has_lora)
+        lora_set_dropout(&g->lora, rng_key(seed, RNG_DROPOUT, (uint64_t)step), &tokens);
+    struct head_result r = record(g, 1, &tokens, b->S);
+    TRY(tape_bind(g->tape, &g->train_plan, g->step_base, g->scratch_base, e));
+    tape_forward(g->tape);
+    tape_backward(g->tape, r.logp, g->on_device.dlogp);
+    collect(g, b, &r, sums);
+    return g->device.k->sync(&g->device, e);
+}
+
+enum status engine_evaluate(struct engine *g, const struct batch *b,
+                            struct cross_entropy_sums *sums, struct err *e)
+{
+    struct tokens tokens = device_tokens(g, b->N, b->num_segments);
+    upload_batch(g, b);
+    if (g->has_lora) lora_clear_dropout(&g->lora);
+    struct head_result r = record(g, 0, &tokens, b->S);
+    TRY(tape_bind(g->tape, &g->eval_plan, g->step_base, g->scratch_base, e));
+    tape_forward(g->tape);
+    collect(g, b, &r, sums);
+    return g->device.k->sync(&g->device, e);
+}
+
+enum status engine_update(struct engine *g, const struct adamw_options *o, double lr, int64_t t,
+                          double divisor, double *grad_norm, struct err *e)
+{
+    TRY(optimizer_step(&g->device, &g->params, o, lr, t, divisor, g->scratch_base, grad_norm, e));
+    optimizer_clear_gradients(&g->device, &g->params);
+    return OK;
+}
+
+/* --- decoding --- */
+
+void engine_decode_reset(struct engine *g) { g->cache_length = 0; }
+
+enum status engine_decode(struct engine *g, const int32_t *ids, int32_t n, float *logits,
+                          struct err *e)
+{
+    int32_t done = g->cache_length;
+    const struct model_config *c = g->options.config;
+    if (n < 1 || n > g->options.decode_rows || done + n > g->options.cache_rows)
+        return err_set(e, ERR_SHAPE, "%d tokens behind %d: the cache holds %d", (int)n, (int)done,
+                       (int)g->options.cache_rows);
+    struct segment segment = {.start = done, .length = n, .position = done, .prefix_length = done};
+    upload(g, g->on_device.ids, ids, n, sizeof *ids);
+    upload(g, g->on_device.segments, &segment, 1, sizeof segment);
+    for (int32_t i = 0; i < n; i++) {
+        int32_t position = done + i;
+        upload(g, g->on_device.positions + i, &position, 1, sizeof position);
+    }
+    for (int32_t l = 0; l < c->num_layers; l++) g->caches[l].length = done;
+    if (g->has_lora) lora_clear_dropout(&g->lora);
+    struct tokens tokens = device_tokens(g, n, 1);
+    struct tensor *hidden = record_decode(g, &tokens);
+    TRY(tape_bind(g->tape, &g->decode_plan, g->step_base, g->scratch_base, e));
+    tape_forward(g->tape);
+    size_t last = (size_t)(n - 1) * (size_t)hidden->ld * dtype_size(g->device.type);
+    const struct param *head = &g->params.params[g->model.head];
+    g->device.k->linear_forward(&g->device, g->logits, (const char *)hidden->data + last,
+                                head->data, NULL, NULL, 1, c->hidden_size, c->vocab_size,
+                                c->vocab_size, c->hidden_size, 0);
+    g->device.k->download_floats(&g->device, logits, g->logits, (size_t)c->vocab_size);
+    g->cache_length = done + n;
+    return g->device.k->sync(&g->device, e);
+}
+
+double engine_train_flops(const struct engine *g, int64_t rows, int64_t supervised)
+{
+    const struct model_config *c = g->options.config;
+    double base = model_flops_per_token(c) * (double)rows;
+    double head = 2.0 * c->hidden_size * c->vocab_size * (double)supervised;
+    int products = g->has_lora ? 2 : 3; /* forward, by the input, by the weight */
+    return products * (base + head);
+}

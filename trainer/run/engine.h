@@ -1,0 +1,97 @@
+/* engine.h - a model in memory that can run micro-batches.
+ *
+ * Joins what the rooms below supply: device, parameters, model, adapter, tape, and the three
+ * arenas. Training, evaluation, generation and merging differ in what they ask of it:
+ *
+ *     engine_describe   what there will be: config, parameters, adapter; no memory yet
+ *     engine_allocate   plans the largest micro-batches, takes the arenas
+ *     engine_load_*     weights into place
+ *     engine_train / engine_evaluate on batches; engine_decode on new tokens
+ *     engine_free
+ */
+#ifndef CRIA_RUN_ENGINE_H
+#define CRIA_RUN_ENGINE_H
+
+#include "adapter/lora.h"
+#include "autograd/ops.h"
+#include "autograd/param.h"
+#include "data/loader/loader.h"
+#include "model/model.h"
+#include "objective/cross_entropy.h"
+#include "optim/optimizer.h"
+
+struct engine_options {
+    const char *device;                /* "cpu", "null" */
+    const struct model_config *config; /* must outlive the engine */
+    const struct lora_options *lora;   /* NULL: no adapter */
+    int train;      /* gradients and optimiser states: of the adapter, else of all */
+    int checkpoint; /* recompute blocks in backward */
+    enum loss_reduction reduction;
+    struct loader_limits train_limits; /* of the largest training micro-batch */
+    struct loader_limits eval_limits;  /* of the largest that only runs forward; zero: none */
+    int32_t positions;                 /* rotary table: one more than the highest position */
+    int32_t cache_rows;  /* decoding: capacity of the key-value cache; 0: no decoding */
+    int32_t decode_rows; /* decoding: most tokens given at once */
+};
+
+/* Bytes of the three arenas. */
+struct engine_memory {
+    size_t run, step, scratch;
+};
+
+struct engine {
+    struct engine_options options;
+    struct device device;
+    struct param_set params;
+    struct model model;
+    struct lora lora;
+    int has_lora;
+    struct tape *tape;
+    struct tape_plan train_plan, eval_plan, decode_plan;
+    struct engine_memory memory;
+    void *run_base, *step_base, *scratch_base;
+    struct engine_batch { /* device copies of a micro-batch, in the run arena */
+        int32_t *ids, *positions, *documents, *rows, *targets;
+        float *dlogp;
+        struct segment *segments;
+    } on_device;
+    struct kv_cache *caches; /* heap, [num_layers] */
+    int32_t cache_length;
+    float *logits;      /* device [V], decoding */
+    float *host_floats; /* heap, results and seeds of a micro-batch */
+    uint8_t *host_hits;
+};
+
+/* Opens the device and lays out everything; takes no arena. ERR_CONFIG, ERR_DEVICE, ERR_MEMORY,
+ * ERR_SHAPE. After a failure engine_free is still due. */
+MUST_CHECK enum status engine_describe(struct engine *g, const struct engine_options *o,
+                                       struct err *e);
+
+/* Fills g->memory; then takes the arenas. ERR_MEMORY, ERR_FIT. */
+MUST_CHECK enum status engine_allocate(struct engine *g, struct err *e);
+void engine_free(struct engine *g); /* zeroed is fine */
+
+/* One micro-batch forward and backward: gradients are added. Dropout is keyed by (seed, step).
+ * ERR_DEVICE, ERR_SHAPE (larger than the limits). */
+MUST_CHECK enum status engine_train(struct engine *g, const struct batch *b, uint64_t seed,
+                                    int64_t step, struct cross_entropy_sums *sums, struct err *e);
+
+/* Forward only; no dropout. */
+MUST_CHECK enum status engine_evaluate(struct engine *g, const struct batch *b,
+                                       struct cross_entropy_sums *sums, struct err *e);
+
+/* Applies the summed gradients and clears them; see optimizer_step. */
+MUST_CHECK enum status engine_update(struct engine *g, const struct adamw_options *o, double lr,
+                                     int64_t t, double divisor, double *grad_norm, struct err *e);
+
+/* Decoding. Forgets the cached tokens. */
+void engine_decode_reset(struct engine *g);
+/* n more tokens; logits [V] (host) of what follows the last. ERR_SHAPE: over the cache. */
+MUST_CHECK enum status engine_decode(struct engine *g, const int32_t *ids, int32_t n, float *logits,
+                                     struct err *e);
+
+/* Arithmetic of a training micro-batch of N rows, S supervised: FLOPs of its base products and
+ * head. */
+double engine_train_flops(const struct engine *g, int64_t rows, int64_t supervised);
+
+#endif

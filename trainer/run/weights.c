@@ -1,0 +1,237 @@
+#include "run/weights.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/size.h"
+#include "ckpt/safetensors.h"
+#include "ckpt/safetensors_write.h"
+
+#define BLOCK ((size_t)1 << 20) /* elements read at once */
+
+static int of_adapter(const struct param *p) { return (p->flags & PARAM_FLOAT) != 0; }
+
+/* --- loading --- */
+
+/* Streams a tensor of the file through `block` to where `put` wants it. */
+struct sink {
+    struct engine *g;
+    const struct param *p;
+    float *moment; /* NULL: the parameter itself */
+};
+
+static void put(const struct sink *s, size_t first, size_t count, const float *values)
+{
+    struct device *d = &s->g->device;
+    if (s->moment)
+        d->k->upload(d, s->moment + first, values, count * sizeof *values);
+    else
+        param_store(s->p, d, first, count, values);
+}
+
+static enum status load_one(const struct sink *s, const struct tensor_files *f, const char *name,
+                            float *block, struct err *e)
+{
+    const struct tensor_info *t = tensor_files_find(f, name);
+    int64_t shape[2] = {s->p->rows, s->p->cols};
+    int vector = (s->p->flags & PARAM_VECTOR) != 0;
+    TRY(tensor_expect(f, t, name, vector ? 1 : 2, vector ? shape + 1 : shape, e));
+    for (size_t at = 0; at < t->count; at += BLOCK) {
+        size_t n = size_min(BLOCK, t->count - at);
+        TRY(tensor_read_float(f, t, at, n, block, e));
+        put(s, at, n, block);
+    }
+    return OK;
+}
+
+static int is_known(const struct engine *g, const char *name, int adapter)
+{
+    int32_t i = param_set_find(&g->params, name);
+    if (i >= 0) return of_adapter(&g->params.params[i]) == adapter;
+    size_t n =
+        strlen(name); /* old files hold what is computed here; a tied head repeats the embedding */
+    int stale = n > 9 && !strcmp(name + n - 9, ".inv_freq");
+    return !adapter && (stale || (g->model.config->tied && !strcmp(name, WEIGHT_HEAD)));
+}
+
+static enum status refuse_unknown(const struct engine *g, const struct tensor_files *f, int adapter,
+                                  struct err *e)
+{
+    for (size_t i = 0; i < tensor_files_count(f); i++) {
+        const struct tensor_info *t = tensor_files_at(f, i);
+        if (is_known(g, t->name, adapter)) continue;
+        err_at(e, ERR_FORMAT, tensor_file_path(f, t), 0, 0, "%s has no place in this %s", t->name,
+               adapter ? "adapter" : "model");
+        return err_hint(e, "the config beside the weights describes another %s",
+                        adapter ? "adapter" : "model");
+    }
+    return OK;
+}
+
+static enum status load_all(struct engine *g, const char *path, int adapter, struct err *e)
+{
+    struct tensor_files *f = NULL;
+    float *block = mem_calloc(BLOCK, sizeof *block);
+    enum status s =
+        block ? tensor_files_open(&f, path, e) : err_set(e, ERR_MEMORY, "no memory to load");
+    if (!s) s = refuse_unknown(g, f, adapter, e);
+    for (int32_t i = 0; !s && i < g->params.count; i++) {
+        struct sink sink = {g, &g->params.params[i], NULL};
+        if (of_adapter(sink.p) == adapter) s = load_one(&sink, f, sink.p->name, block, e);
+    }
+    tensor_files_close(f);
+    mem_free(block);
+    return s;
+}
+
+enum status weights_load_base(struct engine *g, const char *dir, struct err *e)
+{
+    return load_all(g, dir, 0, e);
+}
+
+enum status weights_load_adapter(struct engine *g, const char *dir, struct err *e)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
+    return load_all(g, path, 1, e);
+}
+
+/* --- saving --- */
+
+struct fetch {
+    struct engine *g;
+    const struct param *p;
+    const float *moment; /* NULL: the parameter itself */
+    char name[PARAM_NAME_MAX + 8];
+};
+
+static enum status fill(void *context, size_t first, size_t count, float *out, struct err *e)
+{
+    const struct fetch *f = context;
+    struct device *d = &f->g->device;
+    (void)e;
+    if (f->moment)
+        d->k->download(d, out, f->moment + first, count * sizeof *out);
+    else
+        param_fetch(f->p, d, first, count, out);
+    return OK;
+}
+
+/* Sources for a writer; `list` is heap, one allocation with what the sources point to. */
+struct source_list {
+    struct tensor_source *sources;
+    struct fetch *fetches;
+    size_t count;
+};
+
+static enum status list_create(struct source_list *l, size_t most, struct err *e)
+{
+    l->count = 0;
+    l->sources = mem_calloc(most, sizeof *l->sources);
+    l->fetches = mem_calloc(most, sizeof *l->fetches);
+    return l->sources && l->fetches ? OK
+                                    : err_set(e, ERR_MEMORY, "no memory to list %zu tensors", most);
+}
+
+static void list_free(struct source_list *l)
+{
+    mem_free(l->sources);
+    mem_free(l->fetches);
+}
+
+static void list_add(struct source_list *l, struct engine *g, const struct param *p,
+                     const float *moment, const char *suffix, enum file_type type)
+{
+    struct fetch *f = &l->fetches[l->count];
+    struct tensor_source *s = &l->sources[l->count++];
+    int vector = (p->flags & PARAM_VECTOR) != 0;
+    f->g = g;
+    f->p = p;
+    f->moment = moment;
+    snprintf(f->name, sizeof f->name, "%s%s", p->name, suffix);
+    *s = (struct tensor_source){.name = f->name,
+                                .type = type,
+                                .rank = vector ? 1 : 2,
+                                .shape = {vector ? p->cols : p->rows, p->cols},
+                                .fill = fill,
+                                .context = f};
+}
+
+static enum status list_params(struct source_list *l, struct engine *g, int adapter,
+                               enum file_type type, struct err *e)
+{
+    TRY(list_create(l, (size_t)g->params.count, e));
+    for (int32_t i = 0; i < g->params.count; i++)
+        if (of_adapter(&g->params.params[i]) == adapter)
+            list_add(l, g, &g->params.params[i], NULL, "", type);
+    return OK;
+}
+
+enum status weights_save_base(struct engine *g, const char *dir, enum file_type type, struct err *e)
+{
+    struct source_list l = {0};
+    enum status s = list_params(&l, g, 0, type, e);
+    if (!s) s = tensor_dir_write(dir, l.sources, l.count, TENSOR_SHARD_BYTES, e);
+    list_free(&l);
+    return s;
+}
+
+enum status weights_save_adapter(struct engine *g, const char *dir, enum file_type type,
+                                 struct err *e)
+{
+    char path[4096];
+    struct source_list l = {0};
+    enum status s = list_params(&l, g, 1, type, e);
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
+    if (!s) s = tensor_file_write(path, l.sources, l.count, e);
+    list_free(&l);
+    return s;
+}
+
+/* --- resuming --- */
+
+static const char *const state_suffixes[3] = {"", ".adam_m", ".adam_v"};
+
+static float *state_part(const struct param *p, int part)
+{
+    return part == 0 ? NULL : part == 1 ? p->m : p->v;
+}
+
+enum status weights_save_state(struct engine *g, const char *path, struct err *e)
+{
+    struct source_list l = {0};
+    enum status s = list_create(&l, 3 * (size_t)g->params.count, e);
+    for (int32_t i = 0; !s && i < g->params.count; i++) {
+        const struct param *p = &g->params.params[i];
+        for (int part = 0; p->trainable && part < 3; part++)
+            list_add(&l, g, p, state_part(p, part), state_suffixes[part], FILE_F32);
+    }
+    if (!s) s = tensor_file_write(path, l.sources, l.count, e);
+    list_free(&l);
+    return s;
+}
+
+enum status weights_load_state(struct engine *g, const char *path, struct err *e)
+{
+    struct tensor_files *f = NULL;
+    size_t expected = 0;
+    float *block = mem_calloc(BLOCK, sizeof *block);
+    enum status s =
+        block ? tensor_files_open(&f, path, e) : err_set(e, ERR_MEMORY, "no memory to resume");
+    for (int32_t i = 0; !s && i < g->params.count; i++) {
+        const struct param *p = &g->params.params[i];
+        for (int part = 0; !s && p->trainable && part < 3; part++, expected++) {
+            char name[PARAM_NAME_MAX + 8];
+            struct sink sink = {g, p, state_part(p, part)};
+            snprintf(name, sizeof name, "%s%s", p->name, state_suffixes[part]);
+            s = load_one(&sink, f, name, block, e);
+        }
+    }
+    if (!s && tensor_files_count(f) != expected)
+        s = err_at(e, ERR_FORMAT, path, 0, 0, "%zu tensors, this run has %zu",
+                   tensor_files_count(f), expected);
+    tensor_files_close(f);
+    mem_free(block);
+    return s;
+}

@@ -1,0 +1,30 @@
+/* weights.h - a model's numbers: from and to files of the Hugging Face layouts. */
+#ifndef CRIA_RUN_WEIGHTS_H
+#define CRIA_RUN_WEIGHTS_H
+
+#include "ckpt/file_type.h"
+#include "run/engine.h"
+
+/* The base's parameters from a model directory. A tied head in the file is not looked at; what
+ * the model does not have is an error, since a wrong family would otherwise pass. ERR_IO,
+ * ERR_FORMAT, ERR_SHAPE, ERR_MEMORY, ERR_UNSUPPORTED. */
+MUST_CHECK enum status weights_load_base(struct engine *g, const char *dir, struct err *e);
+
+/* The adapter's, from PEFT's adapter_model.safetensors in `dir`. Errors as above. */
+MUST_CHECK enum status weights_load_adapter(struct engine *g, const char *dir, struct err *e);
+
+/* Base parameters to dir/model.safetensors (sharded when large), stored as `type`. ERR_IO,
+ * ERR_DISK_FULL, ERR_MEMORY. */
+MUST_CHECK enum status weights_save_base(struct engine *g, const char *dir, enum file_type type,
+                                         struct err *e);
+
+/* The adapter's to dir/adapter_model.safetensors. Errors as above. */
+MUST_CHECK enum status weights_save_adapter(struct engine *g, const char *dir, enum file_type type,
+                                            struct err *e);
+
+/* Trainable parameters with both moments, fp32, to one file and back: what resuming needs besides
+ * the step. Loading checks that exactly these parameters are there. */
+MUST_CHECK enum status weights_save_state(struct engine *g, const char *path, struct err *e);
+MUST_CHECK enum status weights_load_state(struct engine *g, const char *path, struct err *e);
+
+#endif

@@ -1,0 +1,100 @@
+/* cpu.c - the CPU's table, and memory: device memory is host memory, calls run at once. */
+#include "kernels/cpu/cpu.h"
+
+#include <omp.h>
+
+#include "base/mem.h"
+
+static enum status cpu_open(struct device *d, struct err *e)
+{
+    (void)e;
+    d->type = DTYPE_F32;
+    d->threads = omp_get_max_threads();
+    return OK;
+}
+
+static void cpu_close(struct device *d) { (void)d; }
+
+/* mem_pages aligns to a page, so 256 is met. */
+static enum status cpu_alloc(struct device *d, size_t bytes, void **out, struct err *e)
+{
+    (void)d;
+    *out = mem_pages(bytes ? bytes : 1);
+    if (*out) return OK;
+    err_set(e, ERR_MEMORY, "cannot allocate %zu bytes", bytes);
+    return err_hint(e, "lower max_length or per_device_train_batch_size; cria plan shows the sum");
+}
+
+static void cpu_release(struct device *d, void *p, size_t bytes)
+{
+    (void)d;
+    mem_pages_free(p, bytes ? bytes : 1);
+}
+
+static void cpu_copy(struct device *d, void *to, const void *from, size_t bytes)
+{
+    (void)d;
+    if (bytes) memmove(to, from, bytes);
+}
+
+static void cpu_zero(struct device *d, void *p, size_t bytes)
+{
+    (void)d;
+    if (bytes) memset(p, 0, bytes);
+}
+
+static enum status cpu_sync(struct device *d, struct err *e)
+{
+    (void)d, (void)e;
+    return OK;
+}
+
+static void cpu_from_float(struct device *d, void *to, const float *from, size_t n)
+{
+    cpu_copy(d, to, from, n * sizeof(float));
+}
+
+static void cpu_to_float(struct device *d, float *to, const void *from, size_t n)
+{
+    cpu_copy(d, to, from, n * sizeof(float));
+}
+
+const struct kernels kernels_cpu = {
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .alloc = cpu_alloc,
+    .release = cpu_release,
+    .upload = cpu_copy,
+    .download = cpu_copy,
+    .copy = cpu_copy,
+    .zero = cpu_zero,
+    .sync = cpu_sync,
+    .from_float = cpu_from_float,
+    .to_float = cpu_to_float,
+    .embedding_forward = cpu_embedding_forward,
+    .embedding_backward = cpu_embedding_backward,
+    .norm_forward = cpu_norm_forward,
+    .norm_backward = cpu_norm_backward,
+    .norm_scratch = cpu_norm_scratch,
+    .rope = cpu_rope,
+    .linear_forward = cpu_linear_forward,
+    .linear_backward_input = cpu_linear_backward_input,
+    .linear_backward_weight = cpu_linear_backward_weight,
+    .linear_backward_bias = cpu_linear_backward_bias,
+    .lora_forward = cpu_lora_forward,
+    .lora_backward = cpu_lora_backward,
+    .lora_scratch = cpu_lora_scratch,
+    .attention_forward = cpu_attention_forward,
+    .attention_backward = cpu_attention_backward,
+    .attention_scratch = cpu_attention_scratch,
+    .swiglu_forward = cpu_swiglu_forward,
+    .swiglu_backward = cpu_swiglu_backward,
+    .head_forward = cpu_head_forward,
+    .head_backward_input = cpu_head_backward_input,
+    .head_backward_weight = cpu_head_backward_weight,
+    .head_scratch = cpu_head_scratch,
+    .grad_norm = cpu_grad_norm,
+    .grad_norm_scratch = cpu_grad_norm_scratch,
+    .adamw = cpu_adamw,
+};

@@ -1,0 +1,195 @@
+/* head.c - log-probabilities of the targets, in chunks of rows; logits are never whole.
+ *
+ * z = W x_s;  lse = log sum exp z;  logp = z[target] - lse;  p = exp(z - lse)
+ * dx_s = W[target] - sum_v p_v W_v;  dW += sum_s dlogp_s (onehot(target) - p) x_s^T
+ * entropy = lse - sum p z;  sum_p2 = log sum p^2;  mean_logit = mean z
+ * x [*, C] gathered by row[], W [V, C], everything else [S].
+ * FLOPs: 2 S C V for each product: logits, dx, dW. Bytes: W once a chunk and product, the
+ * chunk of logits three times, in cache.
+ * Deterministic: rows are swept by one thread each; sums over V go in blocks of 1024 added in
+ * order, in double; the chunk follows from V alone.
+ */
+#include "kernels/cpu/blas.h"
+
+#include "base/size.h"
+#include "kernels/cpu/cpu.h"
+
+enum { BLOCK = 1024 };
+
+/* Rows at a time: 16 MB of logits, so that they stay in a last-level cache while W streams. */
+static int32_t chunk_rows(const struct kern_head *h)
+{
+    int32_t rows = (4 << 20) / cpu_max(h->V, 1) / 32 * 32;
+    return cpu_max(1, cpu_min(h->S, cpu_max(32, cpu_min(rows, 512))));
+}
+
+size_t cpu_head_scratch(const struct device *d, const struct kern_head *h)
+{
+    (void)d;
+    size_t rows = (size_t)chunk_rows(h);
+    return (size_align(rows * (size_t)h->V, 16) + rows * (size_t)h->C) * sizeof(float);
+}
+
+/* xs [rows, C] = scale[s] x[row[s]]; scale NULL: 1. */
+static void gather(struct device *d, float *xs, const struct kern_head *h, int32_t s0, int32_t rows,
+                   const float *scale)
+{
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int32_t i = 0; i < rows; i++) {
+        const float *from = (const float *)h->x + (size_t)h->row[s0 + i] * h->ldx;
+        float *to = xs + (size_t)i * h->C, f = scale ? scale[s0 + i] : 1.f;
+#pragma omp simd
+        for (int32_t c = 0; c < h->C; c++) to[c] = f * from[c];
+    }
+}
+
+static void logits(float *z, const float *xs, const struct kern_head *h, int32_t rows)
+{
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, h->V, h->C, 1.f, xs, h->C, h->w,
+                h->C, 0.f, z, h->V);
+}
+
+struct sums {
+    double e, ez, e2; /* of e = exp(z - max): sum e, sum e (z - max), sum e^2 */
+};
+
+CPU_CLONES static float maximum(const float *z, int32_t V, double *sum)
+{
+    float top = z[0];
+    *sum = 0;
+    for (int32_t v0 = 0; v0 < V; v0 += BLOCK) {
+        int32_t end = cpu_min(V, v0 + BLOCK);
+        float part = 0;
+#pragma omp simd reduction(max : top) reduction(+ : part)
+        for (int32_t v = v0; v < end; v++) {
+            top = z[v] > top ? z[v] : top;
+            part += z[v];
+        }
+        *sum += (double)part;
+    }
+    return top;
+}
+
+/* z becomes e = exp(z - top). */
+CPU_CLONES static struct sums exponentials(float *z, int32_t V, float top, int more)
+{
+    struct sums s = {0};
+    for (int32_t v0 = 0; v0 < V; v0 += BLOCK) {
+        int32_t end = cpu_min(V, v0 + BLOCK);
+        float e1 = 0, ez = 0, e2 = 0;
+        if (more) {
+#pragma omp simd reduction(+ : e1, ez, e2)
+            for (int32_t v = v0; v < end; v++) {
+                float e = cpu_exp(z[v] - top);
+                e1 += e;
+                ez += e * (z[v] - top);
+                e2 += e * e;
+                z[v] = e;
+            }
+        } else {
+#pragma omp simd reduction(+ : e1)
+            for (int32_t v = v0; v < end; v++) {
+                float e = cpu_exp(z[v] - top);
+                e1 += e;
+                z[v] = e;
+            }
+        }
+        s.e += (double)e1, s.ez += (double)ez, s.e2 += (double)e2;
+    }
+    return s;
+}
+
+CPU_CLONES static void scale_row(float *z, int32_t V, float f)
+{
+#pragma omp simd
+    for (int32_t v = 0; v < V; v++) z[v] *= f;
+}
+
+CPU_CLONES static void probabilities(float *z, int32_t V, float lse, float f)
+{
+#pragma omp simd
+    for (int32_t v = 0; v < V; v++) z[v] = f * cpu_exp(z[v] - lse);
+}
+
+/* One row: its outputs, and z becomes onehot(target) - p when a gradient is wanted. */
+static void sweep(const struct kern_head *h, int32_t s, float *z)
+{
+    int32_t target = h->target[s], first = 0;
+    double sum;
+    float at_target = z[target], top = maximum(z, h->V, &sum);
+    while (first < h->V - 1 && !(z[first] >= top)) first++;
+    struct sums e = exponentials(z, h->V, top, h->entropy || h->sum_p2);
+    float lse = top + (float)log(e.e);
+    h->lse[s] = lse;
+    h->logp[s] = (at_target - top) - (float)log(e.e);
+    h->mean_logit[s] = (float)(sum / h->V);
+    h->hit[s] = first == target;
+    if (h->entropy) h->entropy[s] = (float)(log(e.e) - e.ez / e.e);
+    if (h->sum_p2) h->sum_p2[s] = (float)(log(e.e2) - 2 * log(e.e));
+    if (!h->dx && !h->dw) return;
+    scale_row(z, h->V, (float)(-1 / e.e));
+    z[target] += 1;
+}
+
+/* dw [V, C] += z^T xs */
+static void add_weight_gradient(float *dw, const float *z, const float *xs,
+                                const struct kern_head *h, int32_t rows)
+{
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, h->V, h->C, rows, 1.f, z, h->V, xs, h->C,
+                1.f, dw, h->C);
+}
+
+void cpu_head_forward(struct device *d, const struct kern_head *h, void *scratch)
+{
+    int32_t chunk = chunk_rows(h);
+    float *z = scratch, *xs = z + size_align((size_t)chunk * (size_t)h->V, 16);
+    for (int32_t s0 = 0; s0 < h->S; s0 += chunk) {
+        int32_t rows = cpu_min(chunk, h->S - s0);
+        gather(d, xs, h, s0, rows, NULL);
+        logits(z, xs, h, rows);
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+        for (int32_t i = 0; i < rows; i++) sweep(h, s0 + i, z + (size_t)i * h->V);
+        if (h->dx)
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, h->C, h->V, 1.f, z, h->V,
+                        h->w, h->C, 0.f, (float *)h->dx + (size_t)s0 * h->C, h->C);
+        if (!h->dw) continue;
+        gather(d, xs, h, s0, rows, h->dlogp); /* scaling x is cheaper than scaling z */
+        add_weight_gradient(h->dw, z, xs, h, rows);
+    }
+}
+
+void cpu_head_backward_input(struct device *d, void *dx_out, const float *dlogp,
+                             const struct kern_head *h, int32_t N, int32_t lddx, int accumulate)
+{
+    if (!accumulate) {
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+        for (int32_t n = 0; n < N; n++)
+            memset((float *)dx_out + (size_t)n * lddx, 0, (size_t)h->C * sizeof(float));
+    }
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int32_t s = 0; s < h->S; s++) {
+        float *to = (float *)dx_out + (size_t)h->row[s] * lddx, f = dlogp[s];
+        const float *from = (const float *)h->dx + (size_t)s * h->C;
+#pragma omp simd
+        for (int32_t c = 0; c < h->C; c++) to[c] += f * from[c];
+    }
+}
+
+void cpu_head_backward_weight(struct device *d, float *dw, const float *dlogp,
+                              const struct kern_head *h, void *scratch)
+{
+    int32_t chunk = chunk_rows(h);
+    float *z = scratch, *xs = z + size_align((size_t)chunk * (size_t)h->V, 16);
+    for (int32_t s0 = 0; s0 < h->S; s0 += chunk) {
+        int32_t rows = cpu_min(chunk, h->S - s0);
+        gather(d, xs, h, s0, rows, NULL);
+        logits(z, xs, h, rows);
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+        for (int32_t i = 0; i < rows; i++) {
+            float *row = z + (size_t)i * h->V, g = dlogp[s0 + i];
+            probabilities(row, h->V, h->lse[s0 + i], -g);
+            row[h->target[s0 + i]] += g;
+        }
+        add_weight_gradient(dw, z, xs, h, rows);
+    }
+}

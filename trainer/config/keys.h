@@ -16,8 +16,8 @@
  * LIST      config_list       a YAML list, or text with commas
  * DATASETS  config_datasets   a list of paths or of {path, format}, or text with commas
  *
- * Words: "a/b|c" is two values, the first spelled a or b. LATER names words that DESIGN plans
- * and this version refuses.
+ * The fourth column is RANGE(low, high), WORDS(...) in the order of their enum, or ANY. LATER(...)
+ * names words that peers have and this version refuses. Other spellings of words are in table.c.
  */
 #ifndef CRIA_CONFIG_KEYS_H
 #define CRIA_CONFIG_KEYS_H
@@ -33,10 +33,11 @@
       "start in a non-empty output_dir, removing what an earlier run left there") \
     X(resume_from_checkpoint, STRING, "none", ANY, ALWAYS, \
       "auto (the newest checkpoint of output_dir, if any), a checkpoint's path, or none") \
-    X(save_dtype, CHOICE, "auto", WORDS("auto|fp32/float32|bf16/bfloat16|fp16/float16"), ALWAYS, \
+    X(save_dtype, CHOICE, "auto", WORDS("auto", "fp32", "bf16", "fp16"), ALWAYS, \
       "type of saved weights; auto: the base's for models, fp32 for adapters") \
     S("Data") \
-    X(stage, CHOICE, "sft", LATER("pt|sft", "dpo|kto|simpo|orpo|cpo|ipo|rm|ppo"), ALWAYS, \
+    X(stage, CHOICE, "sft", WORDS("pt", "sft") \
+      LATER("dpo", "kto", "simpo", "orpo", "cpo", "ipo", "rm", "ppo"), ALWAYS, \
       "what is learned: pt plain text, sft instructions or conversations") \
     X(datasets, DATASETS, "", ANY, ALWAYS, \
       "files to train on: a path, paths with commas, or a list of {path, format}") \
@@ -46,7 +47,7 @@
       "part of the training documents held out: below 1 a fraction, otherwise a count") \
     X(template, STRING, "", ANY, STAGE_SFT_ONLY, \
       "prompt template: alpaca, vicuna, llama2, llama3, chatml, zephyr, orca, solar") \
-    X(train_on, CHOICE, "assistant", WORDS("assistant|last|all"), STAGE_SFT_ONLY, \
+    X(train_on, CHOICE, "assistant", WORDS("assistant", "last", "all"), STAGE_SFT_ONLY, \
       "what of a conversation is learned: every reply, the last reply, all of the text") \
     X(tokenize_whole, FLAG, "false", ANY, STAGE_SFT_ONLY, \
       "tokenize prompt and reply as one text (Stanford, TRL), not cut where supervision changes") \
@@ -61,14 +62,15 @@
       "the same while evaluating") \
     X(gradient_accumulation_steps, INT, "1", RANGE(1, 1 << 20), ALWAYS, \
       "micro-batches in a step") \
-    X(loss_reduction, CHOICE, "token_mean", WORDS("token_mean|microbatch_mean"), ALWAYS, \
+    X(loss_reduction, CHOICE, "token_mean", WORDS("token_mean", "microbatch_mean"), ALWAYS, \
       "mean over the step's trained tokens, or mean of the micro-batches' means") \
     S("Optimisation") \
     X(learning_rate, REAL, "2e-5", RANGE(0, 100), ALWAYS, \
       "peak learning rate") \
-    X(lr_scheduler_type, CHOICE, "linear", LATER( \
-        "linear|cosine|cosine_with_min_lr|constant|constant_with_warmup", \
-        "cosine_with_restarts|polynomial|inverse_sqrt|reduce_lr_on_plateau|warmup_stable_decay"), \
+    X(lr_scheduler_type, CHOICE, "linear", \
+      WORDS("linear", "cosine", "cosine_with_min_lr", "constant", "constant_with_warmup") \
+      LATER("cosine_with_restarts", "polynomial", "inverse_sqrt", "reduce_lr_on_plateau", \
+            "warmup_stable_decay"), \
       ALWAYS, "course of the learning rate after the warm-up") \
     X(warmup_steps, REAL, "0", RANGE(0, 1e9), WARMUP_ONLY, \
       "steps of linear warm-up; below 1 a fraction of all steps") \
@@ -82,8 +84,9 @@
       "AdamW's decay; norms and biases are exempt") \
     X(max_grad_norm, REAL, "1", RANGE(0, 1e9), ALWAYS, \
       "gradients are scaled down to this norm; 0: never") \
-    X(optim, CHOICE, "adamw", LATER("adamw/adamw_torch/adamw_torch_fused/adamw_hf", \
-        "adamw_8bit/adamw_bnb_8bit|paged_adamw_8bit/paged_adamw_32bit|adafactor|sgd|lion"), \
+    X(optim, CHOICE, "adamw", WORDS("adamw") \
+      LATER("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit", \
+            "adafactor", "sgd", "lion"), \
       ALWAYS, "optimiser") \
     X(adam_beta1, REAL, "0.9", RANGE(0, 0.9999999), ALWAYS, \
       "decay of the mean of gradients") \
@@ -92,7 +95,8 @@
     X(adam_epsilon, REAL, "1e-8", RANGE(0, 1), ALWAYS, \
       "added to the root of the mean square") \
     S("Adapter") \
-    X(finetuning, CHOICE, "full", LATER("full|lora", "qlora|dora|freeze|llama_adapter|oft"), \
+    X(finetuning, CHOICE, "full", WORDS("full", "lora") \
+      LATER("qlora", "dora", "freeze", "llama_adapter", "oft"), \
       ALWAYS, "train all weights, or low-rank adapters on a frozen base") \
     X(lora_r, INT, "8", RANGE(1, 1 << 16), LORA_ONLY, \
       "rank") \
@@ -105,15 +109,17 @@
     X(use_rslora, FLAG, "false", ANY, LORA_ONLY, \
       "scale by lora_alpha / sqrt(lora_r)") \
     S("Machine") \
-    X(device, CHOICE, "auto", LATER("auto|cpu|null", "cuda/gpu"), ALWAYS, \
+    X(device, CHOICE, "auto", WORDS("auto", "cpu", "null") \
+      LATER("cuda", "gpu"), ALWAYS, \
       "where to compute; null computes nothing and only plans") \
     X(threads, INT, "0", RANGE(0, 4096), ALWAYS, \
       "CPU threads; 0: all cores the process may use") \
-    X(precision, CHOICE, "auto", LATER("auto|fp32/float32/no", "bf16/bfloat16|fp16/float16|tf32"), \
+    X(precision, CHOICE, "auto", WORDS("auto", "fp32") \
+      LATER("bf16", "bfloat16", "fp16", "float16", "tf32"), \
       ALWAYS, "type of weights and activations; auto: fp32 on the CPU") \
-    X(gradient_checkpointing, CHOICE, "full", LATER( \
-        "none/off/false/no|full/on/true/yes", "auto"), \
-      ALWAYS, "recompute each block's activations in the backward pass; same numbers, less memory") \
+    X(gradient_checkpointing, CHOICE, "full", WORDS("none", "full") \
+      LATER("auto"), ALWAYS, \
+      "recompute each block's activations in the backward pass: same numbers, less memory") \
     X(seed, INT, "42", RANGE(0, 4294967295.0), ALWAYS, \
       "of the data's order, the split, dropout and new weights") \
     S("Log, evaluate, save") \

@@ -1,0 +1,327 @@
+#include "config/config.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "config/read.h"
+
+#define COMMAND_LINE "command line"
+
+enum status config_lookup(const struct config_receiver *r, const struct config_scalar *name,
+                          struct config_meaning *m)
+{
+    *m = (struct config_meaning){.key = config_find(name->text)};
+    if (m->key >= 0) return OK;
+    m->alias = config_find_alias(name->text);
+    if (m->alias) {
+        m->key = m->alias->key;
+        return OK;
+    }
+    m->stranger = config_find_stranger(name->text);
+    if (m->stranger) return OK;
+    const char *names[CONFIG_MAX_NAMES];
+    const char *near = config_nearest(name->text, names, config_names(names));
+    err_at(r->e, ERR_CONFIG, r->file, name->line, name->column, "unknown key '%.80s'", name->text);
+    return near ? err_hint(r->e, "did you mean %s?", near) : ERR_CONFIG;
+}
+
+/* Is `text` one of the words of "a|b|c"? */
+static int is_among(const char *text, const char *words)
+{
+    size_t n = strlen(text);
+    for (const char *at = words; at; at = strchr(at, '|'), at += at != NULL)
+        if (!strncasecmp(at, text, n) && (at[n] == '|' || !at[n])) return 1;
+    return 0;
+}
+
+static void place_text(const struct config_origin *origin, const char *file, char *out, size_t size)
+{
+    if (origin->source == CONFIG_FROM_FILE)
+        snprintf(out, size, "%s:%ld", file, origin->line);
+    else
+        snprintf(out, size, "%s",
+                 origin->source == CONFIG_FROM_COMMAND_LINE ? COMMAND_LINE : "default");
+}
+
+static enum status receive_stranger(struct config_receiver *r, const struct config_scalar *name,
+                                    const struct config_stranger *stranger,
+                                    const struct config_value *value)
+{
+    const char *harmless = stranger->harmless;
+    int passes =
+        harmless && (!strcmp(harmless, "*") || (value && is_among(value->scalar.text, harmless)));
+    if (passes) {
+        char place[300];
+        struct config_origin origin = {.source = r->source, .line = name->line};
+        place_text(&origin, r->file, place, sizeof place);
+        log_notice("%s: %s has no effect here%s%s", place, name->text, stranger->advice ? ": " : "",
+                   stranger->advice ? stranger->advice : "");
+        return OK;
+    }
+    if (stranger->planned)
+        return err_at(r->e, ERR_UNSUPPORTED, r->file, name->line, name->column,
+                      "%s is not supported yet", name->text);
+    err_at(r->e, ERR_CONFIG, r->file, name->line, name->column, "%s is no key of cria", name->text);
+    return err_hint(r->e, "%s", stranger->advice);
+}
+
+static enum status given_twice(const struct config_receiver *r, const struct config_scalar *name,
+                               const struct config_origin *first)
+{
+    char place[300];
+    place_text(first, r->file, place, sizeof place);
+    if (!strcmp(first->spelling, name->text))
+        err_at(r->e, ERR_CONFIG, r->file, name->line, name->column, "%s is given twice",
+               name->text);
+    else
+        err_at(r->e, ERR_CONFIG, r->file, name->line, name->column, "%s means the same as %s",
+               name->text, first->spelling);
+    return err_hint(r->e, "keep one; the first is %s (%s)", first->spelling, place);
+}
+
+/* Puts an alias's value into our words. *nothing = 1: it says nothing here. */
+static enum status translate(const struct config_receiver *r, const struct config_scalar *name,
+                             const struct config_alias *alias, struct config_value *value,
+                             int *nothing)
+{
+    const struct config_scalar *at = &value->scalar;
+    double x;
+    *nothing = 0;
+    if (alias->below && !value->is_list && !config_parse_number(at->text, &x) && x >= alias->below)
+        return err_at(r->e, ERR_CONFIG, r->file, at->line, at->column,
+                      "%s: %s is out of range, it must be below %g", name->text, at->text,
+                      alias->below);
+    if (!alias->yes) return OK;
+    int flag = value->is_list ? -1 : config_parse_flag(at->text);
+    if (flag < 0)
+        return err_at(r->e, ERR_CONFIG, r->file, at->line, at->column, "%s: neither true nor false",
+                      name->text);
+    *nothing = !flag && !alias->no;
+    value->scalar.text = flag ? alias->yes : alias->no;
+    return OK;
+}
+
+static void notice_alias(const struct config_receiver *r, const struct config_scalar *name,
+                         const struct config_alias *alias, const struct config_value *value)
+{
+    char place[300];
+    struct config_origin origin = {.source = r->source, .line = name->line};
+    place_text(&origin, r->file, place, sizeof place);
+    log_notice("%s: %s (%s) is taken as %s%s%s", place, name->text, alias->tool,
+               config_name(alias->key), alias->yes ? ": " : "",
+               alias->yes ? value->scalar.text : "");
+}
+
+enum status config_receive(struct config_receiver *r, const struct config_scalar *name,
+                           const struct config_meaning *m, const struct config_value *given)
+{
+    if (m->stranger) return receive_stranger(r, name, m->stranger, given);
+    enum config_key key = (enum config_key)m->key;
+    struct config_value value = *given;
+    struct config_origin *seen = &r->seen[key];
+    int null = 0;
+    if (seen->spelling) return given_twice(r, name, seen);
+    if (m->alias) {
+        int nothing;
+        TRY(translate(r, name, m->alias, &value, &nothing));
+        if (nothing) return OK;
+        notice_alias(r, name, m->alias, &value);
+    }
+    *seen = (struct config_origin){.source = r->source,
+                                   .line = value.scalar.line,
+                                   .column = value.scalar.column,
+                                   .spelling = name->text};
+    TRY(config_set(r->c, key, &value, r->file, &null, r->e));
+    if (!null) r->c->origin[key] = *seen;
+    return OK;
+}
+
+static enum status load_file(struct config *c, const char *path, struct err *e)
+{
+    struct buf text;
+    buf_init(&text, CONFIG_FILE_MAX);
+    struct config_receiver r = {.source = CONFIG_FROM_FILE, .e = e};
+    enum status s = io_read_file(path, &text, e);
+    if (s == ERR_FORMAT) s = err_set(e, ERR_CONFIG, "%s: too large for a config", path);
+    if (s) goto out;
+    r.c = c;
+    r.file = c->file = config_copy(c, path, strlen(path));
+    s = c->file ? config_read(&r, text.data, text.len)
+                : err_set(e, ERR_MEMORY, "no memory for the configuration");
+out:
+    buf_free(&text);
+    return s;
+}
+
+/* A file's text is checked by libyaml; an override is held to the same, so that the resolved config
+ * can hold it. */
+static int is_utf8(const char *text)
+{
+    for (const unsigned char *at = (const unsigned char *)text; *at;) {
+        unsigned first = *at, more = first < 0x80 ? 0 : first < 0xE0 ? 1 : first < 0xF0 ? 2 : 3;
+        if (more && (first < 0xC2 || first > 0xF4)) return 0;
+        unsigned low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;  /* overlong below */
+        unsigned high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF; /* no character above */
+        for (at++; more; more--, at++, low = 0x80, high = 0xBF)
+            if (*at < low || *at > high) return 0;
+    }
+    return 1;
+}
+
+static enum status override(struct config_receiver *r, const char *text)
+{
+    const char *equals = strchr(text, '='), *value = equals ? equals + 1 : NULL;
+    struct config_meaning m;
+    struct config_value v;
+    if (!equals || equals == text) {
+        err_at(r->e, ERR_CONFIG, r->file, 0, 0, "'%.80s' is no setting", text);
+        return err_hint(r->e, "write key=value");
+    }
+    if (!is_utf8(text))
+        return err_at(r->e, ERR_CONFIG, r->file, 0, 0, "'%.80s' is not UTF-8", text);
+    struct config_scalar name = {.text = config_copy(r->c, text, (size_t)(equals - text))};
+    if (!name.text) return err_set(r->e, ERR_MEMORY, "no memory for the configuration");
+    TRY(config_lookup(r, &name, &m));
+    TRY(config_read_value(r, m.key < 0 ? 0 : (enum config_key)m.key, value, &v));
+    return config_receive(r, &name, &m, &v);
+}
+
+/* Of two keys that exclude each other, the one on the command line beats the one in the file. */
+static enum status settle(struct config *c, enum config_key a, enum config_key b, struct err *e)
+{
+    int from_a = c->origin[a].source, from_b = c->origin[b].source;
+    if (!from_a || !from_b || from_a == from_b) return OK;
+    enum config_key loser = from_a < from_b ? a : b, winner = loser == a ? b : a;
+    log_notice("%s on the command line takes the place of %s:%ld: %s", config_name(winner), c->file,
+               c->origin[loser].line, config_name(loser));
+    return config_reset(c, loser, e);
+}
+
+/* "key (place)" */
+static void key_and_place(const struct config *c, enum config_key key, char *out, size_t size)
+{
+    char place[300];
+    config_where(c, key, place, sizeof place);
+    snprintf(out, size, "%s (%s)", c->origin[key].spelling, place);
+}
+
+static enum status exclude(const struct config *c, enum config_key a, enum config_key b,
+                           struct err *e)
+{
+    char other[384];
+    key_and_place(c, b, other, sizeof other);
+    config_fail(c, a, e, "excludes %s", other);
+    return err_hint(e, "keep one of them");
+}
+
+/* Every key that was set must be honoured. */
+static enum status check_applicable(const struct config *c, struct err *e)
+{
+    for (int key = 0; key < CONFIG_NUM_KEYS; key++) {
+        const char *wants;
+        enum config_key because;
+        char why[512] = "", other[384];
+        if (!config_is_set(c, key) || config_applies(c, key, &wants, &because)) continue;
+        key_and_place(c, because, other, sizeof other);
+        if (config_rows[because].kind == KIND_CHOICE)
+            snprintf(why, sizeof why, "; it is %s in %s", config_word(c, because), other);
+        config_fail(c, key, e, "has no effect without %s%s", wants, why);
+        return err_hint(e, "remove it, or set %s", wants);
+    }
+    return OK;
+}
+
+static enum status check_values(const struct config *c, struct err *e)
+{
+    const struct config_list *targets = &c->lora_target_modules;
+    if (c->max_steps == 0)
+        return config_fail(c, KEY_max_steps, e, "0 steps train nothing; -1 goes by epochs");
+    if (c->val_size >= 1 && c->val_size != floor(c->val_size))
+        return config_fail(c, KEY_val_size, e, "%g is neither below 1 nor a whole number",
+                           c->val_size);
+    for (size_t i = 0; i < targets->n; i++)
+        if (targets->n > 1 && !strcmp(targets->items[i], "all-linear"))
+            return config_fail(c, KEY_lora_target_modules, e,
+                               "all-linear already stands for the others");
+    if (!targets->n) return config_fail(c, KEY_lora_target_modules, e, "names no layer");
+    if (c->val_size > 0 && c->eval_dataset.n) return exclude(c, KEY_val_size, KEY_eval_dataset, e);
+    if (c->overwrite_output_dir && c->resume_from_checkpoint)
+        return exclude(c, KEY_overwrite_output_dir, KEY_resume_from_checkpoint, e);
+    if (c->max_steps > 0 && config_is_set(c, KEY_num_train_epochs))
+        return exclude(c, KEY_max_steps, KEY_num_train_epochs, e);
+    return check_applicable(c, e);
+}
+
+enum status config_load(struct config *c, const char *path, const char *const *overrides,
+                        size_t num_overrides, struct err *e)
+{
+    struct config_receiver line = {
+        .c = c, .file = COMMAND_LINE, .source = CONFIG_FROM_COMMAND_LINE, .e = e};
+    enum status s = OK;
+    *c = (struct config){0};
+    for (int key = 0; key < CONFIG_NUM_KEYS && !s; key++) s = config_reset(c, key, e);
+    if (!s && path) s = load_file(c, path, e);
+    for (size_t i = 0; i < num_overrides && !s; i++) s = override(&line, overrides[i]);
+    if (!s && c->max_steps > 0) s = settle(c, KEY_max_steps, KEY_num_train_epochs, e);
+    if (!s && c->val_size > 0 && c->eval_dataset.n)
+        s = settle(c, KEY_val_size, KEY_eval_dataset, e);
+    if (!s) s = check_values(c, e);
+    if (s) config_free(c);
+    return s;
+}
+
+const char *config_name(enum config_key key) { return config_rows[key].name; }
+
+int config_is_set(const struct config *c, enum config_key key)
+{
+    return c->origin[key].source != CONFIG_FROM_DEFAULT;
+}
+
+void config_where(const struct config *c, enum config_key key, char *out, size_t size)
+{
+    place_text(&c->origin[key], c->file, out, size);
+}
+
+enum status config_fail(const struct config *c, enum config_key key, struct err *e, const char *fmt,
+                        ...)
+{
+    const struct config_origin *origin = &c->origin[key];
+    const char *file = origin->source == CONFIG_FROM_FILE           ? c->file
+                       : origin->source == CONFIG_FROM_COMMAND_LINE ? COMMAND_LINE
+                                                                    : NULL;
+    char text[sizeof e->message];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return err_at(e, ERR_CONFIG, file, origin->line, origin->column, "%s: %s", origin->spelling,
+                  text);
+}
+
+static int is_empty(const struct config *c, enum config_key key)
+{
+    const void *field = config_field_of(c, key);
+    switch (config_rows[key].kind) {
+    case KIND_STRING: return !*(const char *const *)field;
+    case KIND_LIST: return !((const struct config_list *)field)->n;
+    case KIND_DATASETS: return !((const struct config_datasets *)field)->n;
+    default: return 0;
+    }
+}
+
+enum status config_require(const struct config *c, enum config_key key, struct err *e)
+{
+    if (!is_empty(c, key)) return OK;
+    err_at(e, ERR_CONFIG, c->file, 0, 0, "%s is missing", config_name(key));
+    return err_hint(e, "%s", config_rows[key].help);
+}
+
+const char *config_word(const struct config *c, enum config_key key)
+{
+    return config_rows[key].words[*(const int *)config_field_of(c, key)];
+}

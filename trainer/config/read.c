@@ -1,0 +1,302 @@
+#include "config/read.h"
+
+#include <string.h>
+#include <yaml.h>
+
+struct reader {
+    yaml_parser_t parser;
+    yaml_event_t event; /* the one looked at */
+    struct config_receiver *r;
+    const char *text;
+    size_t n;
+};
+
+static enum status no_memory(struct err *e)
+{
+    return err_set(e, ERR_MEMORY, "no memory for the configuration");
+}
+
+static enum status fail_at(const struct reader *y, const struct config_scalar *at, const char *what,
+                           const char *hint)
+{
+    err_at(y->r->e, ERR_CONFIG, y->r->file, at->line, at->column, "%s", what);
+    return hint ? err_hint(y->r->e, "%s", hint) : ERR_CONFIG;
+}
+
+static struct config_scalar place(const struct reader *y, const yaml_mark_t *mark)
+{
+    if (y->r->source == CONFIG_FROM_COMMAND_LINE) return (struct config_scalar){.text = ""};
+    return (struct config_scalar){
+        .text = "", .line = (long)mark->line + 1, .column = (long)mark->column + 1};
+}
+
+static enum status fail(const struct reader *y, const char *what, const char *hint)
+{
+    struct config_scalar at = place(y, &y->event.start_mark);
+    return fail_at(y, &at, what, hint);
+}
+
+/* Does the line (0-based) start with white space that has a tab in it? */
+static int indented_by_tab(const struct reader *y, size_t line)
+{
+    const char *at = y->text, *end = y->text + y->n;
+    while (line-- && (at = memchr(at, '\n', (size_t)(end - at)))) at++;
+    while (at && at < end && *at == ' ') at++;
+    return at && at < end && *at == '\t';
+}
+
+static enum status parser_failed(const struct reader *y)
+{
+    const yaml_parser_t *p = &y->parser;
+    struct err *e = y->r->e;
+    if (p->error == YAML_MEMORY_ERROR) return no_memory(e);
+    const char *problem = p->problem ? p->problem : "cannot be read";
+    if (p->error == YAML_READER_ERROR) {
+        size_t line = 0;
+        for (size_t i = 0; i < p->problem_offset && i < y->n; i++) line += y->text[i] == '\n';
+        struct config_scalar at = place(y, &(yaml_mark_t){.line = line});
+        return err_at(e, ERR_CONFIG, y->r->file, at.line, 0, "not UTF-8 text: %s", problem);
+    }
+    struct config_scalar at = place(y, &p->problem_mark);
+    const char *context = p->context ? p->context : "";
+    err_at(e, ERR_CONFIG, y->r->file, at.line, at.column, "not valid YAML: %s%s%s", problem,
+           *context ? " " : "", context);
+    if (indented_by_tab(y, p->problem_mark.line))
+        err_hint(e, "indent with spaces: YAML allows no tabs there");
+    return ERR_CONFIG;
+}
+
+/* Looks at the next event; refuses what no config needs. */
+static enum status next(struct reader *y)
+{
+    yaml_event_delete(&y->event);
+    if (!yaml_parser_parse(&y->parser, &y->event)) return parser_failed(y);
+    const char *anchor = NULL, *tag = NULL;
+    switch (y->event.type) {
+    case YAML_ALIAS_EVENT:
+        return fail(y, "aliases (*name) are not supported", "write the value out");
+    case YAML_SCALAR_EVENT:
+        anchor = (const char *)y->event.data.scalar.anchor;
+        tag = (const char *)y->event.data.scalar.tag;
+        break;
+    case YAML_SEQUENCE_START_EVENT:
+        anchor = (const char *)y->event.data.sequence_start.anchor;
+        tag = (const char *)y->event.data.sequence_start.tag;
+        break;
+    case YAML_MAPPING_START_EVENT:
+        anchor = (const char *)y->event.data.mapping_start.anchor;
+        tag = (const char *)y->event.data.mapping_start.tag;
+        break;
+    default: break;
+    }
+    if (anchor) return fail(y, "anchors (&name) are not supported", "write the value out");
+    if (tag) return fail(y, "tags (!name) are not supported", "the key says what its value is");
+    return OK;
+}
+
+/* Copies the scalar that is looked at. */
+static enum status take_scalar(struct reader *y, struct config_scalar *out)
+{
+    size_t n = y->event.data.scalar.length;
+    const char *text = (const char *)y->event.data.scalar.value;
+    *out = place(y, &y->event.start_mark);
+    if (memchr(text, 0, n)) return fail(y, "a zero byte in a value", NULL);
+    out->plain = y->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+    out->text = config_copy(y->r->c, text, n);
+    return out->text ? OK : no_memory(y->r->e);
+}
+
+/* Steps over the value that is looked at, however deep. */
+static enum status skip(struct reader *y)
+{
+    size_t depth = 0;
+    for (;;) {
+        yaml_event_type_t type = y->event.type;
+        depth += type == YAML_SEQUENCE_START_EVENT || type == YAML_MAPPING_START_EVENT;
+        depth -= type == YAML_SEQUENCE_END_EVENT || type == YAML_MAPPING_END_EVENT;
+        if (!depth) return OK;
+        TRY(next(y));
+    }
+}
+
+static enum status no_such_member(const struct reader *y, const struct config_scalar *name)
+{
+    static const char *const known[] = {"path", "format"};
+    struct err *e = y->r->e;
+    if (!strcmp(name->text, "split") || !strcmp(name->text, "weight"))
+        return err_at(e, ERR_UNSUPPORTED, y->r->file, name->line, name->column,
+                      "%s of a dataset is not supported yet", name->text);
+    const char *near = config_nearest(name->text, known, 2);
+    err_at(e, ERR_CONFIG, y->r->file, name->line, name->column, "a dataset has no '%.80s'",
+           name->text);
+    if (near) return err_hint(e, "did you mean %s?", near);
+    return err_hint(e, "it has path and format");
+}
+
+/* A mapping {path: ..., format: ...}, its start being looked at. */
+static enum status read_item(struct reader *y, struct config_item *out)
+{
+    struct config_scalar start = place(y, &y->event.start_mark);
+    *out = (struct config_item){0};
+    for (;;) {
+        struct config_scalar name;
+        TRY(next(y));
+        if (y->event.type == YAML_MAPPING_END_EVENT) break;
+        if (y->event.type != YAML_SCALAR_EVENT) return fail(y, "a name must be plain text", NULL);
+        TRY(take_scalar(y, &name));
+        int is_path = !strcmp(name.text, "path");
+        int is_format = !strcmp(name.text, "format") || !strcmp(name.text, "type");
+        if (!is_path && !is_format) return no_such_member(y, &name);
+        struct config_scalar *member = is_path ? &out->path : &out->format;
+        if (member->text) return fail_at(y, &name, "given twice in one dataset", NULL);
+        TRY(next(y));
+        if (y->event.type != YAML_SCALAR_EVENT)
+            return fail(y, is_path ? "path wants text" : "format wants text", NULL);
+        TRY(take_scalar(y, member));
+    }
+    if (!out->path.text) return fail_at(y, &start, "a dataset without a path", "add path: FILE");
+    return OK;
+}
+
+/* Doubles the room for items when it is full; the old ones stay behind in the config's memory. */
+static enum status grow(struct reader *y, struct config_item **items, size_t n)
+{
+    if (n & (n - 1)) return OK;
+    struct config_item *more = config_take(y->r->c, (n ? 2 * n : 1) * sizeof *more);
+    if (!more) return no_memory(y->r->e);
+    if (n) memcpy(more, *items, n * sizeof *more);
+    *items = more;
+    return OK;
+}
+
+static enum status read_list(struct reader *y, struct config_value *out)
+{
+    struct config_item *items = NULL;
+    *out = (struct config_value){.is_list = 1, .scalar = place(y, &y->event.start_mark)};
+    for (;;) {
+        TRY(next(y));
+        if (y->event.type == YAML_SEQUENCE_END_EVENT) break;
+        TRY(grow(y, &items, out->n));
+        struct config_item *item = &items[out->n];
+        *item = (struct config_item){0};
+        if (y->event.type == YAML_SCALAR_EVENT)
+            TRY(take_scalar(y, &item->path));
+        else if (y->event.type == YAML_MAPPING_START_EVENT)
+            TRY(read_item(y, item));
+        else
+            return fail(y, "a list inside a list", NULL);
+        out->n++;
+    }
+    out->items = items;
+    return OK;
+}
+
+/* The value that is looked at, of this key. */
+static enum status read_value(struct reader *y, enum config_key key, struct config_value *out)
+{
+    if (y->event.type == YAML_SEQUENCE_START_EVENT) return read_list(y, out);
+    *out = (struct config_value){0};
+    if (y->event.type == YAML_SCALAR_EVENT) return take_scalar(y, &out->scalar);
+    struct config_scalar at = place(y, &y->event.start_mark);
+    err_at(y->r->e, ERR_CONFIG, y->r->file, at.line, at.column, "%s: wants %s, not a mapping",
+           config_name(key), config_rows[key].kind == KIND_DATASETS ? "a list" : "a value");
+    if (config_rows[key].kind == KIND_DATASETS)
+        return err_hint(y->r->e, "start each dataset with a dash: - path: FILE");
+    return ERR_CONFIG;
+}
+
+/* A value of a stranger: text, or NULL for all else. */
+static enum status read_stranger(struct reader *y, struct config_value *value,
+                                 const struct config_value **out)
+{
+    *out = NULL;
+    if (y->event.type != YAML_SCALAR_EVENT) return skip(y);
+    *value = (struct config_value){0};
+    *out = value;
+    return take_scalar(y, &value->scalar);
+}
+
+static enum status read_pair(struct reader *y)
+{
+    struct config_scalar name;
+    struct config_meaning m;
+    struct config_value value;
+    const struct config_value *given = &value;
+    if (y->event.type != YAML_SCALAR_EVENT) return fail(y, "a key must be plain text", NULL);
+    TRY(take_scalar(y, &name));
+    if (!strcmp(name.text, "<<"))
+        return fail(y, "merge keys (<<) are not supported", "write the keys out");
+    TRY(config_lookup(y->r, &name, &m));
+    TRY(next(y));
+    if (m.key < 0)
+        TRY(read_stranger(y, &value, &given));
+    else
+        TRY(read_value(y, (enum config_key)m.key, &value));
+    return config_receive(y->r, &name, &m, given);
+}
+
+static enum status read_document(struct reader *y)
+{
+    TRY(next(y)); /* the stream's start */
+    TRY(next(y));
+    if (y->event.type == YAML_STREAM_END_EVENT)
+        return err_at(y->r->e, ERR_CONFIG, y->r->file, 0, 0, "the file is empty");
+    TRY(next(y));
+    if (y->event.type != YAML_MAPPING_START_EVENT)
+        return fail(y, "a config is a mapping", "one key: value a line");
+    for (;;) {
+        TRY(next(y));
+        if (y->event.type == YAML_MAPPING_END_EVENT) break;
+        TRY(read_pair(y));
+    }
+    TRY(next(y)); /* the document's end */
+    TRY(next(y));
+    if (y->event.type != YAML_STREAM_END_EVENT)
+        return fail(y, "a second document", "a file holds one config");
+    return OK;
+}
+
+static enum status open_reader(struct reader *y, struct config_receiver *r, const char *text,
+                               size_t n)
+{
+    *y = (struct reader){.r = r, .text = text, .n = n};
+    if (!yaml_parser_initialize(&y->parser)) return no_memory(r->e);
+    yaml_parser_set_encoding(&y->parser, YAML_UTF8_ENCODING);
+    yaml_parser_set_input_string(&y->parser, (const unsigned char *)text, n);
+    return OK;
+}
+
+static void close_reader(struct reader *y)
+{
+    yaml_event_delete(&y->event);
+    yaml_parser_delete(&y->parser);
+}
+
+enum status config_read(struct config_receiver *r, const char *text, size_t n)
+{
+    struct reader y;
+    if (n >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) text += 3, n -= 3; /* a byte order mark */
+    TRY(open_reader(&y, r, text, n));
+    enum status s = read_document(&y);
+    close_reader(&y);
+    return s;
+}
+
+enum status config_read_value(struct config_receiver *r, enum config_key key, const char *text,
+                              struct config_value *out)
+{
+    struct reader y;
+    if (text[0] != '[' && text[0] != '{') {
+        *out = (struct config_value){.scalar = {.plain = 1}};
+        out->scalar.text = config_copy(r->c, text, strlen(text));
+        return out->scalar.text ? OK : no_memory(r->e);
+    }
+    TRY(open_reader(&y, r, text, strlen(text)));
+    enum status s = OK;
+    for (int i = 0; i < 3 && !s; i++) s = next(&y); /* stream, document, value */
+    if (!s) s = read_value(&y, key, out);
+    for (int i = 0; i < 2 && !s; i++) s = next(&y); /* the ends of both */
+    if (!s && y.event.type != YAML_STREAM_END_EVENT) s = fail(&y, "more than one value", NULL);
+    close_reader(&y);
+    return s;
+}

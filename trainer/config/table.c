@@ -1,0 +1,310 @@
+#include "config/table.h"
+
+#include <string.h>
+#include <strings.h>
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+#define ANY
+#define RANGE(a, b) .low = (a), .high = (b)
+#define WORDS(...) .words = (const char *const[]){__VA_ARGS__, NULL},
+#define LATER(...) \
+    .later = (const char *const[]) { __VA_ARGS__, NULL }
+
+const struct config_row config_rows[CONFIG_NUM_KEYS] = {
+#define S(title)
+#define X(key, kind_, preset_, bounds, when_, help_) \
+    {.name = #key,                                   \
+     .kind = KIND_##kind_,                           \
+     .offset = offsetof(struct config, key),         \
+     .preset = preset_,                              \
+     .when = when_,                                  \
+     .help = help_,                                  \
+     bounds},
+    CONFIG_KEYS(S, X)
+#undef X
+#undef S
+};
+
+const struct config_outline config_outline[] = {
+#define S(title) {title, -1},
+#define X(key, ...) {NULL, KEY_##key},
+    CONFIG_KEYS(S, X)
+#undef X
+#undef S
+};
+const size_t config_outline_length = COUNT(config_outline);
+
+/* clang-format off */
+#define SAME(spelling, key, tool) {spelling, tool, KEY_##key, 0, NULL, NULL}
+#define FLAG(spelling, key, yes, no, tool) {spelling, tool, KEY_##key, 0, yes, no}
+/* clang-format on */
+
+const struct config_alias config_aliases[] = {
+    SAME("base_model", model_name_or_path, "axolotl"),
+    SAME("micro_batch_size", per_device_train_batch_size, "axolotl"),
+    SAME("eval_batch_size", per_device_eval_batch_size, "axolotl"),
+    SAME("num_epochs", num_train_epochs, "axolotl"),
+    SAME("sequence_len", max_length, "axolotl"),
+    SAME("sample_packing", packing, "axolotl"),
+    SAME("val_set_size", val_size, "axolotl"),
+    SAME("test_datasets", eval_dataset, "axolotl"),
+    SAME("lr_scheduler", lr_scheduler_type, "axolotl"),
+    SAME("cosine_min_lr_ratio", min_lr_rate, "axolotl"),
+    SAME("optimizer", optim, "axolotl"),
+    SAME("adam_eps", adam_epsilon, "axolotl"),
+    SAME("adapter", finetuning, "axolotl"),
+    SAME("chat_template", template, "axolotl"),
+    SAME("peft_use_rslora", use_rslora, "axolotl"),
+    FLAG("lora_target_linear", lora_target_modules, "all-linear", NULL, "axolotl"),
+    FLAG("train_on_inputs", train_on, "all", "assistant", "axolotl"),
+    SAME("cutoff_len", max_length, "LLaMA-Factory"),
+    SAME("dataset", datasets, "LLaMA-Factory"),
+    SAME("finetuning_type", finetuning, "LLaMA-Factory"),
+    SAME("lora_rank", lora_r, "LLaMA-Factory"),
+    SAME("lora_target", lora_target_modules, "LLaMA-Factory"),
+    SAME("neat_packing", packing, "LLaMA-Factory"),
+    FLAG("train_on_prompt", train_on, "all", "assistant", "LLaMA-Factory"),
+    FLAG("mask_history", train_on, "last", "assistant", "LLaMA-Factory"),
+    SAME("model_max_length", max_length, "FastChat"),
+    SAME("data_path", datasets, "FastChat"),
+    SAME("eval_data_path", eval_dataset, "FastChat"),
+    SAME("max_seq_length", max_length, "TRL"),
+    SAME("max_seq_len", max_length, "torchtune"),
+    SAME("train_dataset", datasets, "TRL"),
+    SAME("dataset_name", datasets, "TRL"),
+    SAME("train_file", datasets, "Transformers"),
+    SAME("validation_file", eval_dataset, "Transformers"),
+    FLAG("assistant_only_loss", train_on, "assistant", "all", "TRL"),
+    FLAG("completion_only_loss", train_on, "assistant", "all", "TRL"),
+    FLAG("use_peft", finetuning, "lora", "full", "TRL"),
+    {"warmup_ratio", "Transformers", KEY_warmup_steps, 1, NULL, NULL},
+    SAME("lr", learning_rate, "PyTorch"),
+    SAME("epochs", num_train_epochs, "torchtune"),
+    SAME("batch_size", per_device_train_batch_size, "torchtune"),
+    SAME("train_batch_size", per_device_train_batch_size, "DeepSpeed"),
+    SAME("gradient_clipping", max_grad_norm, "DeepSpeed"),
+    SAME("clip_grad_norm", max_grad_norm, "torchtune"),
+    SAME("enable_activation_checkpointing", gradient_checkpointing, "torchtune"),
+    SAME("activation_checkpointing", gradient_checkpointing, "DeepSpeed"),
+    SAME("r", lora_r, "PEFT"),
+    SAME("target_modules", lora_target_modules, "PEFT"),
+    SAME("random_state", seed, "Unsloth"),
+    SAME("model_name", model_name_or_path, "Unsloth"),
+    SAME("model", model_name_or_path, "vLLM"),
+    SAME("torch_dtype", precision, "Transformers"),
+    SAME("dtype", precision, "Transformers"),
+    SAME("adam_beta_1", adam_beta1, "others"),
+    SAME("adam_beta_2", adam_beta2, "others"),
+    SAME("num_threads", threads, "others"),
+};
+const size_t config_num_aliases = COUNT(config_aliases);
+
+#define OFF "false|no|off|none|null|0"
+#define LATER_KEY(name, harmless) \
+    {                             \
+        name, harmless, NULL, 1   \
+    }
+
+const struct config_stranger config_strangers[] = {
+    LATER_KEY("compat", "none|null"),
+    LATER_KEY("master_weights", "true|yes|on"),
+    LATER_KEY("attention", "auto"),
+    LATER_KEY("deterministic", "true|yes|on"),
+    LATER_KEY("model_config", "none|null"),
+    LATER_KEY("modules_to_save", "none|null"),
+    LATER_KEY("additional_target", "none|null"),
+    LATER_KEY("trainable_tokens", "none|null"),
+    LATER_KEY("trainable_token_indices", "none|null"),
+    LATER_KEY("beta", NULL),
+    LATER_KEY("loss_type", "nll"),
+    LATER_KEY("loss_weights", NULL),
+    LATER_KEY("label_smoothing", "0|0.0"),
+    LATER_KEY("label_smoothing_factor", "0|0.0"),
+    LATER_KEY("cpo_alpha", NULL),
+    LATER_KEY("simpo_gamma", NULL),
+    LATER_KEY("desirable_weight", NULL),
+    LATER_KEY("undesirable_weight", NULL),
+    LATER_KEY("prefix_sharing", OFF),
+    LATER_KEY("ref_model", "none|null"),
+    LATER_KEY("disable_dropout", OFF),
+    LATER_KEY("precompute_ref_log_probs", OFF),
+    LATER_KEY("load_best_model_at_end", OFF),
+    LATER_KEY("early_stopping_patience", "none|null"),
+    LATER_KEY("sample_prompts", "none|null"),
+    LATER_KEY("on_nan", "stop"),
+    LATER_KEY("on_disk_full", "stop"),
+    LATER_KEY("report_to", "none|null"),
+    LATER_KEY("load_in_4bit", OFF),
+    LATER_KEY("load_in_8bit", OFF),
+    LATER_KEY("quantization_bit", "none|null"),
+    LATER_KEY("use_dora", OFF),
+    LATER_KEY("peft_use_dora", OFF),
+    LATER_KEY("adapter_name_or_path", "none|null"),
+    LATER_KEY("lora_model_dir", "none|null"),
+    LATER_KEY("neftune_noise_alpha", "none|null"),
+    LATER_KEY("deepspeed", "none|null"),
+    LATER_KEY("fsdp", "none|null"),
+    {"bf16", OFF "|auto", "set precision", 0},
+    {"fp16", OFF, "set precision", 0},
+    {"tf32", OFF, "set precision", 0},
+    {"pure_bf16", OFF, "set precision", 0},
+    {"fp32", "true|yes|on", "set precision", 0},
+    {"save_strategy", "steps", "write save_steps: a number, epoch or none", 0},
+    {"eval_strategy", "steps", "write eval_steps: a number, epoch or none", 0},
+    {"evaluation_strategy", "steps", "write eval_steps: a number, epoch or none", 0},
+    {"logging_strategy", "steps", "set logging_steps", 0},
+    {"saves_per_epoch", NULL, "write save_steps: a number, epoch or none", 0},
+    {"evals_per_epoch", NULL, "write eval_steps: a number, epoch or none", 0},
+    {"lr_scheduler_kwargs", "none|null", "set min_lr_rate", 0},
+    {"min_lr", NULL, "write min_lr_rate, the floor as a part of learning_rate", 0},
+    {"data_seed", NULL, "set seed; the data's order depends on it", 0},
+    {"lora_bias", OFF, "biases stay frozen under LoRA", 0},
+    {"bias", "none", "biases stay frozen under LoRA", 0},
+    {"dataset_dir", NULL, "write the paths in datasets", 0},
+    {"dataset_num_proc", "*", "set threads", 0},
+    {"preprocessing_num_workers", "*", "set threads", 0},
+    {"dataloader_num_workers", "*", "set threads", 0},
+    {"dataset_prepared_path", "*", "the cache lies beside output_dir", 0},
+    {"overwrite_cache", "*", "the cache is keyed by its content", 0},
+    {"lazy_preprocess", "*", "data is prepared once and read as needed", 0},
+    {"remove_unused_columns", "*", "unused fields are never read", 0},
+    {"flash_attention", "*", "attention never builds its matrix", 0},
+    {"flash_attn", "*", "attention never builds its matrix", 0},
+    {"attn_implementation", "*", "attention never builds its matrix", 0},
+    {"padding_free", "*", "there is no padding", 0},
+    {"pad_to_sequence_len", "*", "there is no padding", 0},
+    {"group_by_length", OFF, "there is no padding, so nothing to gain", 0},
+    {"trust_remote_code", "*", "code in a model's directory is never run", 0},
+    {"do_train", "true|yes|on", "the verb says what to do: cria train", 0},
+    {"do_eval", "true|yes|on", "give val_size or eval_dataset", 0},
+    {"tokenizer_name", NULL, "the tokenizer is the one in model_name_or_path", 0},
+    {"tokenizer_name_or_path", NULL, "the tokenizer is the one in model_name_or_path", 0},
+    {"tokenizer_type", "*", "the tokenizer's files say what it is", 0},
+    {"model_type", "*", "config.json of the model says what it is", 0},
+    {"logging_dir", NULL, "logs lie in output_dir", 0},
+};
+const size_t config_num_strangers = COUNT(config_strangers);
+
+/* Values in other tools' words. */
+static const struct {
+    enum config_key key;
+    const char *word, *meant;
+} synonyms[] = {
+    {KEY_save_dtype, "float32", "fp32"},
+    {KEY_save_dtype, "float16", "fp16"},
+    {KEY_save_dtype, "bfloat16", "bf16"},
+    {KEY_precision, "float32", "fp32"},
+    {KEY_precision, "no", "fp32"},
+    {KEY_optim, "adamw_torch", "adamw"},
+    {KEY_optim, "adamw_torch_fused", "adamw"},
+    {KEY_optim, "adamw_hf", "adamw"},
+    {KEY_lora_target_modules, "all", "all-linear"},
+    {KEY_lora_target_modules, "all_linear", "all-linear"},
+    {KEY_resume_from_checkpoint, "true", "auto"},
+    {KEY_resume_from_checkpoint, "false", "none"},
+    {KEY_gradient_checkpointing, "true", "full"},
+    {KEY_gradient_checkpointing, "on", "full"},
+    {KEY_gradient_checkpointing, "yes", "full"},
+    {KEY_gradient_checkpointing, "false", "none"},
+    {KEY_gradient_checkpointing, "off", "none"},
+    {KEY_gradient_checkpointing, "no", "none"},
+    {KEY_eval_steps, "no", "none"},
+    {KEY_save_steps, "no", "none"},
+};
+
+int config_find(const char *name)
+{
+    for (int key = 0; key < CONFIG_NUM_KEYS; key++)
+        if (!strcmp(config_rows[key].name, name)) return key;
+    return -1;
+}
+
+const struct config_alias *config_find_alias(const char *name)
+{
+    for (size_t i = 0; i < config_num_aliases; i++)
+        if (!strcmp(config_aliases[i].spelling, name)) return &config_aliases[i];
+    return NULL;
+}
+
+const struct config_stranger *config_find_stranger(const char *name)
+{
+    for (size_t i = 0; i < config_num_strangers; i++)
+        if (!strcmp(config_strangers[i].spelling, name)) return &config_strangers[i];
+    return NULL;
+}
+
+_Static_assert(CONFIG_NUM_KEYS + COUNT(config_aliases) <= CONFIG_MAX_NAMES, "raise the maximum");
+
+size_t config_names(const char *names[CONFIG_MAX_NAMES])
+{
+    size_t n = 0;
+    for (int key = 0; key < CONFIG_NUM_KEYS; key++) names[n++] = config_rows[key].name;
+    for (size_t i = 0; i < config_num_aliases; i++) names[n++] = config_aliases[i].spelling;
+    return n;
+}
+
+const char *config_synonym(enum config_key key, const char *word)
+{
+    for (size_t i = 0; i < COUNT(synonyms); i++)
+        if (synonyms[i].key == key && !strcasecmp(synonyms[i].word, word)) return synonyms[i].meant;
+    return word;
+}
+
+const char *config_kind_text(enum config_kind kind)
+{
+    static const char *const texts[] = {
+#define X(name, text) text,
+        CONFIG_KINDS(X)
+#undef X
+    };
+    return texts[kind];
+}
+
+static int always(const struct config *c) { return (void)c, 1; }
+static int is_sft(const struct config *c) { return c->stage == CONFIG_STAGE_SFT; }
+static int evaluates(const struct config *c) { return c->val_size > 0 || c->eval_dataset.n; }
+static int goes_by_epochs(const struct config *c) { return c->max_steps < 0; }
+static int is_lora(const struct config *c) { return c->finetuning == CONFIG_LORA; }
+
+static int warms_up(const struct config *c)
+{
+    return c->lr_scheduler_type != CONFIG_LR_CONSTANT || c->warmup_steps == 0;
+}
+
+static int has_floor(const struct config *c)
+{
+    return c->lr_scheduler_type == CONFIG_LR_COSINE_WITH_MIN_LR || c->min_lr_rate == 0;
+}
+
+int config_applies(const struct config *c, enum config_key key, const char **wants,
+                   enum config_key *because)
+{
+    static const struct {
+        int (*holds)(const struct config *c);
+        enum config_key because;
+        const char *wants;
+    } rules[] = {
+        [ALWAYS] = {always, 0, ""},
+        [STAGE_SFT_ONLY] = {is_sft, KEY_stage, "stage: sft"},
+        [EVAL_ONLY] = {evaluates, KEY_val_size, "val_size or eval_dataset"},
+        [WARMUP_ONLY] = {warms_up, KEY_lr_scheduler_type, "a schedule with a warm-up"},
+        [MIN_LR_ONLY] = {has_floor, KEY_lr_scheduler_type, "lr_scheduler_type: cosine_with_min_lr"},
+        [EPOCHS_ONLY] = {goes_by_epochs, KEY_max_steps, "max_steps: -1"},
+        [LORA_ONLY] = {is_lora, KEY_finetuning, "finetuning: lora"},
+    };
+    enum config_when when = config_rows[key].when;
+    *wants = rules[when].wants;
+    *because = rules[when].because;
+    return rules[when].holds(c);
+}
+
+int config_parse_flag(const char *text)
+{
+    static const char *const words[2][5] = {{"false", "no", "off", "n", "0"},
+                                            {"true", "yes", "on", "y", "1"}};
+    for (int flag = 0; flag < 2; flag++)
+        for (size_t i = 0; i < COUNT(words[flag]); i++)
+            if (!strcasecmp(words[flag][i], text)) return flag;
+    return -1;
+}

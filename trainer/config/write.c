@@ -1,0 +1,151 @@
+/* The resolved config and the help text, both from the table. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/value.h"
+
+/* In double quotes, as YAML reads them back. What libyaml refuses to read raw is escaped. */
+static enum status quote(struct buf *out, const char *text)
+{
+    TRY(buf_putc(out, '"'));
+    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
+        if (*at == '"' || *at == '\\') {
+            TRY(buf_printf(out, "\\%c", *at));
+        } else if (*at < 0x20 || *at == 0x7F) {
+            TRY(buf_printf(out, "\\x%02X", *at));
+        } else if (*at == 0xC2 && at[1] < 0xA0) { /* U+0080 ... U+009F */
+            TRY(buf_printf(out, "\\x%02X", *++at));
+        } else if (*at == 0xEF && at[1] == 0xBB && at[2] == 0xBF) { /* U+FEFF */
+            TRY(buf_puts(out, "\\uFEFF"));
+            at += 2;
+        } else if (*at == 0xEF && at[1] == 0xBF && at[2] >= 0xBE) { /* U+FFFE, U+FFFF */
+            TRY(buf_printf(out, "\\uFFF%c", at[2] == 0xBE ? 'E' : 'F'));
+            at += 2;
+        } else {
+            TRY(buf_putc(out, (char)*at));
+        }
+    }
+    return buf_putc(out, '"');
+}
+
+/* The shortest decimal that reads back the same. */
+static enum status put_real(struct buf *out, double x)
+{
+    char text[40];
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        if (strtod(text, NULL) == x) break;
+    }
+    return buf_puts(out, text);
+}
+
+static enum status put_list(struct buf *out, const struct config_list *list)
+{
+    TRY(buf_putc(out, '['));
+    for (size_t i = 0; i < list->n; i++) {
+        if (i) TRY(buf_puts(out, ", "));
+        TRY(quote(out, list->items[i]));
+    }
+    return buf_putc(out, ']');
+}
+
+static enum status put_datasets(struct buf *out, const struct config_datasets *sets)
+{
+    if (!sets->n) return buf_puts(out, "null");
+    TRY(buf_putc(out, '['));
+    for (size_t i = 0; i < sets->n; i++) {
+        TRY(buf_puts(out, i ? ", {path: " : "{path: "));
+        TRY(quote(out, sets->items[i].path));
+        TRY(buf_puts(out, ", format: "));
+        TRY(quote(out, sets->items[i].format));
+        TRY(buf_putc(out, '}'));
+    }
+    return buf_putc(out, ']');
+}
+
+static enum status put_value(struct buf *out, const struct config *c, enum config_key key)
+{
+    const void *field = config_field_of(c, key);
+    int64_t n;
+    switch (config_rows[key].kind) {
+    case KIND_STRING:
+        return *(const char *const *)field ? quote(out, *(const char *const *)field)
+                                           : buf_puts(out, "null");
+    case KIND_STEPS:
+        n = *(const int64_t *)field;
+        if (n <= 0) return buf_puts(out, n ? "epoch" : "none");
+        return buf_printf(out, "%" PRId64, n);
+    case KIND_INT: return buf_printf(out, "%" PRId64, *(const int64_t *)field);
+    case KIND_REAL: return put_real(out, *(const double *)field);
+    case KIND_FLAG: return buf_puts(out, *(const int *)field ? "true" : "false");
+    case KIND_CHOICE: return buf_puts(out, config_word(c, key));
+    case KIND_LIST: return put_list(out, field);
+    case KIND_DATASETS: return put_datasets(out, field);
+    }
+    return OK;
+}
+
+static enum status put_pair(struct buf *out, const struct config *c, enum config_key key)
+{
+    const char *wants;
+    enum config_key because;
+    char place[300];
+    int applies = config_applies(c, key, &wants, &because);
+    config_where(c, key, place, sizeof place);
+    for (char *at = place; *at; at++)
+        if ((unsigned char)*at < 0x20 || *at == 0x7F) *at = '?'; /* a comment is one line */
+    TRY(buf_printf(out, "%s%s: ", applies ? "" : "# ", config_name(key)));
+    TRY(put_value(out, c, key));
+    if (applies) return buf_printf(out, " # %s\n", place);
+    return buf_printf(out, " (not used: needs %s)\n", wants);
+}
+
+enum status config_resolve(const struct config *c, struct buf *out)
+{
+    TRY(buf_puts(out, "# Every key, its value and where it came from.\n"));
+    for (size_t i = 0; i < config_outline_length; i++) {
+        const struct config_outline *at = &config_outline[i];
+        if (at->title)
+            TRY(buf_printf(out, "\n# %s\n", at->title));
+        else
+            TRY(put_pair(out, c, (enum config_key)at->key));
+    }
+    return OK;
+}
+
+/* "  label a, b, c\n"; nothing without words. */
+static enum status put_words(struct buf *out, const char *label, const char *const *words)
+{
+    if (!words || !words[0]) return OK;
+    TRY(buf_printf(out, "      %s ", label));
+    for (size_t i = 0; words[i]; i++) TRY(buf_printf(out, i ? ", %s" : "%s", words[i]));
+    return buf_putc(out, '\n');
+}
+
+static enum status put_help(struct buf *out, enum config_key key)
+{
+    const struct config_row *row = &config_rows[key];
+    const char *spellings[16] = {0};
+    size_t n = 0;
+    for (size_t i = 0; i < config_num_aliases && n + 1 < sizeof spellings / sizeof *spellings; i++)
+        if (config_aliases[i].key == key) spellings[n++] = config_aliases[i].spelling;
+    TRY(buf_printf(out, "  %s: %s", row->name, config_kind_text(row->kind)));
+    if (row->preset[0]) TRY(buf_printf(out, ", default %s", row->preset));
+    TRY(buf_printf(out, "\n      %s\n", row->help));
+    TRY(put_words(out, "one of", row->words));
+    return put_words(out, "also written", spellings);
+}
+
+enum status config_help(struct buf *out)
+{
+    for (size_t i = 0; i < config_outline_length; i++) {
+        const struct config_outline *at = &config_outline[i];
+        if (at->title)
+            TRY(buf_printf(out, "%s%s\n", i ? "\n" : "", at->title));
+        else
+            TRY(put_help(out, (enum config_key)at->key));
+    }
+    return OK;
+}

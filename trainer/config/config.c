@@ -147,7 +147,8 @@ static enum status load_file(struct config *c, const char *path, struct err *e)
     buf_init(&text, CONFIG_FILE_MAX);
     struct config_receiver r = {.source = CONFIG_FROM_FILE, .e = e};
     enum status s = io_read_file(path, &text, e);
-    if (s == ERR_FORMAT) s = err_set(e, ERR_CONFIG, "%s: too large for a config", path);
+    if (s == ERR_FORMAT || (!s && text.len > CONFIG_FILE_MAX))
+        s = err_set(e, ERR_CONFIG, "%s: too large for a config", path);
     if (s) goto out;
     r.c = c;
     r.file = c->file = config_copy(c, path, strlen(path));

@@ -47,6 +47,14 @@ struct store_source {
     const char *hash; /* of its content, hash_file */
 };
 
+/* What is trained among some ids. */
+struct store_targets {
+    int32_t last;  /* index of the last id with a weight other than 0; -1: none */
+    int32_t count; /* ids with a weight other than 0 */
+    double weight; /* their sum, added in order */
+};
+struct store_targets store_count_targets(const float *weights, int64_t n);
+
 /* ---- writing ---- */
 
 struct store_writer; /* heap */

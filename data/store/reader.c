@@ -1,0 +1,444 @@
+/* The reading half of store.h. */
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/size.h"
+#include "data/store/hdf.h"
+#include "data/store/store.h"
+
+struct column {
+    hid_t set, space;
+    int64_t size;
+};
+
+struct store {
+    char *path;
+    hid_t file; /* -1: not open */
+    struct column columns[NUM_COLUMNS];
+    struct store_info info;
+    /* What info points to, and how it is freed. */
+    char *texts[16];
+    size_t num_texts;
+    struct store_source *sources;
+    int64_t *offsets;
+    int32_t *last_targets, *targets;
+    double *weights;
+};
+
+static enum status damaged(const struct store *s, const char *what, struct err *e)
+{
+    err_at(e, ERR_FORMAT, s->path, 0, 0, "damaged dataset file: %s", what);
+    return err_hint(e, "prepare the data again");
+}
+
+struct store_targets store_count_targets(const float *weights, int64_t n)
+{
+    struct store_targets t = {-1, 0, 0.0};
+    for (int64_t i = 0; i < n; i++) {
+        if (weights[i] == 0) continue;
+        t.last = (int32_t)i;
+        t.count++;
+        t.weight += (double)weights[i];
+    }
+    return t;
+}
+
+/* ---- columns ---- */
+
+/* NULL, or why the dataset is not what FORMAT.md says. That all its bytes are in the file bounds
+ * what we allocate for it. */
+static const char *column_fault(const struct column *k, enum column_id c)
+{
+    hsize_t size = 0;
+    size_t bytes;
+    hid_t type = H5Dget_type(k->set), list = H5Dget_create_plist(k->set);
+    int right_type = type >= 0 && H5Tequal(type, column_file_type(c)) > 0;
+    int chunked = list >= 0 && H5Pget_layout(list) == H5D_CHUNKED;
+    int plain = list >= 0 && H5Pget_nfilters(list) == 0;
+    if (type >= 0) H5Tclose(type);
+    if (list >= 0) H5Pclose(list);
+    if (!right_type) return "has another type of number";
+    if (H5Sget_simple_extent_ndims(k->space) != 1 ||
+        H5Sget_simple_extent_dims(k->space, &size, NULL) != 1)
+        return "has another number of dimensions than 1";
+    if (!chunked || !plain) return "is compressed or not chunked";
+    if (size_mul((size_t)size, column_size(c), &bytes) || H5Dget_storage_size(k->set) < bytes)
+        return "has less in the file than its shape says";
+    return NULL;
+}
+
+static enum status column_open(struct store *s, enum column_id c, struct err *e)
+{
+    struct column *k = &s->columns[c];
+    hsize_t size = 0;
+    hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
+    /* No chunk cache: HDF5 then reads just the bytes asked for; the system caches pages. */
+    if (access >= 0 && H5Pset_chunk_cache(access, 1, 0, 0) >= 0)
+        k->set = H5Dopen2(s->file, column_name(c), access);
+    if (access >= 0) H5Pclose(access);
+    if (k->set < 0 || (k->space = H5Dget_space(k->set)) < 0)
+        return hdf_fail(e, ERR_FORMAT, s->path, column_name(c));
+    const char *fault = column_fault(k, c);
+    if (fault) return err_at(e, ERR_FORMAT, s->path, 0, 0, "%s %s", column_name(c), fault);
+    H5Sget_simple_extent_dims(k->space, &size, NULL);
+    k->size = (int64_t)size;
+    return OK;
+}
+
+/* `n` elements from `first`; the caller has checked that they are there. */
+static enum status column_read(struct store *s, enum column_id c, int64_t first, int64_t n,
+                               void *out, struct err *e)
+{
+    struct column *k = &s->columns[c];
+    hsize_t at = (hsize_t)first, count = (hsize_t)n;
+    if (!n) return OK;
+    hid_t memory = H5Screate_simple(1, &count, NULL);
+    int ok = memory >= 0 &&
+             H5Sselect_hyperslab(k->space, H5S_SELECT_SET, &at, NULL, &count, NULL) >= 0 &&
+             H5Dread(k->set, column_memory_type(c), memory, k->space, H5P_DEFAULT, out) >= 0;
+    if (memory >= 0) H5Sclose(memory);
+    return ok ? OK : hdf_fail(e, ERR_FORMAT, s->path, column_name(c));
+}
+
+static enum status column_load(struct store *s, enum column_id c, void **out, struct err *e)
+{
+    /* column_open has found the bytes in the file, so the product cannot wrap */
+    *out = mem_alloc((size_t)s->columns[c].size * column_size(c) + 1);
+    if (!*out) return err_set(e, ERR_MEMORY, "%s: %s", s->path, column_name(c));
+    return column_read(s, c, 0, s->columns[c].size, *out, e);
+}
+
+/* ---- attributes and sources ---- */
+
+static enum status keep_text(struct store *s, const char *name, const char **out, struct err *e)
+{
+    char *text = NULL;
+    TRY(hdf_read_text(s->file, name, &text, s->path, e));
+    s->texts[s->num_texts++] = text;
+    *out = text;
+    return OK;
+}
+
+static enum status check_version(struct store *s, struct err *e)
+{
+    int64_t version;
+    const char *format;
+    if (keep_text(s, "format", &format, e)) {
+        if (e->code == ERR_FORMAT) err_hint(e, "this is HDF5, but no cria dataset file");
+        return e->code;
+    }
+    if (strcmp(format, STORE_FORMAT_NAME))
+        return err_at(e, ERR_FORMAT, s->path, 0, 0, "HDF5, but no cria dataset file");
+    TRY(hdf_read_int(s->file, "format_version", &version, s->path, e));
+    if (version == STORE_FORMAT_VERSION) return OK;
+    err_at(e, ERR_FORMAT, s->path, 0, 0, "dataset file of version %lld, this is version %d",
+           (long long)version, STORE_FORMAT_VERSION);
+    return err_hint(e, "prepare the data again");
+}
+
+static enum status read_settings(struct store *s, struct err *e)
+{
+    struct store_settings *t = &s->info.settings;
+    int64_t vocab_size, whole;
+#define X(name) TRY(keep_text(s, #name, &t->name, e));
+    STORE_SETTINGS(X)
+#undef X
+    TRY(hdf_read_int(s->file, "vocab_size", &vocab_size, s->path, e));
+    TRY(hdf_read_int(s->file, "tokenize_whole", &whole, s->path, e));
+    if (vocab_size < 1 || vocab_size > INT32_MAX) return damaged(s, "vocab_size", e);
+    t->vocab_size = (int32_t)vocab_size;
+    t->tokenize_whole = whole != 0;
+    TRY(keep_text(s, "report", &s->info.report, e));
+    return keep_text(s, "content_hash", &s->info.content_hash, e);
+}
+
+static enum status read_sources(struct store *s, struct err *e)
+{
+    static const char *const names[] = {"/sources/name", "/sources/path", "/sources/hash"};
+    enum status st = OK;
+    for (int k = 0; k < 3 && !st; k++) {
+        char **list;
+        size_t n;
+        st = hdf_read_texts(s->file, names[k], STORE_MAX_SOURCES, &list, &n, s->path, e);
+        if (!st && k == 0) {
+            s->info.num_sources = n;
+            s->info.sources = s->sources = mem_calloc(n + 1, sizeof *s->sources);
+            if (!s->sources) st = err_set(e, ERR_MEMORY, "%s: sources", s->path);
+        } else if (!st && n != s->info.num_sources) {
+            st = damaged(s, "the lists in /sources differ in length", e);
+        }
+        for (size_t i = 0; list && i < n; i++) {
+            const char **slot = NULL;
+            if (!st)
+                slot = k == 0   ? &s->sources[i].name
+                       : k == 1 ? &s->sources[i].path
+                                : &s->sources[i].hash;
+            if (slot)
+                *slot = list[i];
+            else
+                mem_free(list[i]);
+        }
+        mem_free(list);
+    }
+    return st;
+}
+
+/* ---- what the small arrays say ---- */
+
+static enum status check_counts(struct store *s, struct err *e)
+{
+    static const char *const names[] = {"num_documents", "num_tokens", "num_turns", "num_targets"};
+    struct store_info *f = &s->info;
+    int64_t *counts[] = {&f->num_documents, &f->num_tokens, &f->num_turns, &f->num_targets};
+    for (int k = 0; k < 4; k++) {
+        TRY(hdf_read_int(s->file, names[k], counts[k], s->path, e));
+        if (*counts[k] < 0 || *counts[k] >= INT64_MAX / 16) return damaged(s, names[k], e);
+    }
+    for (int c = 0; c < NUM_COLUMNS; c++) {
+        int64_t want = f->num_documents;
+        if (c == COLUMN_TOKENS || c == COLUMN_WEIGHTS) want = f->num_tokens;
+        if (c == COLUMN_TURN_START || c == COLUMN_TURN_ROLE) want = f->num_turns;
+        if (c == COLUMN_OFFSET || c == COLUMN_TURN_OFFSET) want++;
+        if (s->columns[c].size == want) continue;
+        err_at(e, ERR_FORMAT, s->path, 0, 0, "%s has %lld entries, %lld are expected",
+               column_name((enum column_id)c), (long long)s->columns[c].size, (long long)want);
+        return err_hint(e, "prepare the data again");
+    }
+    return OK;
+}
+
+static enum status check_documents(struct store *s, struct err *e)
+{
+    const struct store_info *f = &s->info;
+    int64_t targets = 0;
+    if (f->offsets[0] != 0 || f->offsets[f->num_documents] != f->num_tokens)
+        return damaged(s, "/documents/offset does not span /tokens", e);
+    for (int64_t d = 0; d < f->num_documents; d++) {
+        /* Falling or wild offsets: both are checked to lie within the tokens, so that their
+         * difference cannot wrap. */
+        if (f->offsets[d + 1] <= f->offsets[d] || f->offsets[d + 1] > f->num_tokens ||
+            f->offsets[d + 1] - f->offsets[d] > INT32_MAX)
+            return damaged(s, "/documents/offset does not rise", e);
+        int64_t length = f->offsets[d + 1] - f->offsets[d];
+        int32_t last = f->last_targets[d], count = f->targets[d];
+        int none = last == -1 && count == 0 && f->weights[d] == 0;
+        int some = last >= 1 && last < length && count >= 1 && count <= last && f->weights[d] > 0 &&
+                   isfinite(f->weights[d]);
+        if (!none && !some) return damaged(s, "a document's last_target, targets or weight", e);
+        targets += count;
+    }
+    return targets == f->num_targets ? OK : damaged(s, "num_targets", e);
+}
+
+static enum status load_documents(struct store *s, struct err *e)
+{
+    TRY(column_load(s, COLUMN_OFFSET, (void **)&s->offsets, e));
+    TRY(column_load(s, COLUMN_LAST_TARGET, (void **)&s->last_targets, e));
+    TRY(column_load(s, COLUMN_NUM_TARGETS, (void **)&s->targets, e));
+    TRY(column_load(s, COLUMN_WEIGHT_SUM, (void **)&s->weights, e));
+    s->info.offsets = s->offsets;
+    s->info.last_targets = s->last_targets;
+    s->info.targets = s->targets;
+    s->info.weights = s->weights;
+    return check_documents(s, e);
+}
+
+/* ---- opening ---- */
+
+static enum status open_parts(struct store *s, const char *path, struct err *e)
+{
+    if (!(s->path = mem_strdup(path))) return err_set(e, ERR_MEMORY, "%s", path);
+    if (access(path, R_OK)) return err_errno(e, "%s", path);
+    hid_t list = hdf_access_list();
+    s->file = H5Fopen(path, H5F_ACC_RDONLY, list);
+    if (list >= 0) H5Pclose(list);
+    if (s->file < 0) {
+        hdf_fail(e, ERR_FORMAT, path, "no HDF5 file, or cut short");
+        return err_hint(e, "prepare the data again");
+    }
+    TRY(check_version(s, e));
+    TRY(read_settings(s, e));
+    TRY(read_sources(s, e));
+    for (int c = 0; c < NUM_COLUMNS; c++) TRY(column_open(s, (enum column_id)c, e));
+    TRY(check_counts(s, e));
+    return load_documents(s, e);
+}
+
+enum status store_open(struct store **out, const char *path, struct err *e)
+{
+    *out = NULL;
+    struct store *s = mem_calloc(1, sizeof *s);
+    if (!s) return err_set(e, ERR_MEMORY, "%s", path);
+    hdf_init();
+    s->file = -1;
+    for (int c = 0; c < NUM_COLUMNS; c++) s->columns[c].set = s->columns[c].space = -1;
+    enum status st = open_parts(s, path, e);
+    if (st)
+        store_close(s);
+    else
+        *out = s;
+    return st;
+}
+
+void store_close(struct store *s)
+{
+    if (!s) return;
+    for (int c = 0; c < NUM_COLUMNS; c++) {
+        if (s->columns[c].space >= 0) H5Sclose(s->columns[c].space);
+        if (s->columns[c].set >= 0) H5Dclose(s->columns[c].set);
+    }
+    if (s->file >= 0) H5Fclose(s->file);
+    for (size_t i = 0; s->sources && i < s->info.num_sources; i++) {
+        mem_free((char *)s->sources[i].name);
+        mem_free((char *)s->sources[i].path);
+        mem_free((char *)s->sources[i].hash);
+    }
+    for (size_t i = 0; i < s->num_texts; i++) mem_free(s->texts[i]);
+    mem_free(s->sources);
+    mem_free(s->offsets);
+    mem_free(s->last_targets);
+    mem_free(s->targets);
+    mem_free(s->weights);
+    mem_free(s->path);
+    mem_free(s);
+}
+
+const struct store_info *store_info(const struct store *s) { return &s->info; }
+const char *store_path(const struct store *s) { return s->path; }
+
+static enum status differs(const struct store *s, const char *what, const char *has,
+                           const char *want, struct err *e)
+{
+    err_at(e, ERR_DATA, s->path, 0, 0, "made with %s '%s', this run has '%s'", what, has, want);
+    return err_hint(e, "prepare it again with this run's settings, or run with the file's");
+}
+
+enum status store_expect(const struct store *s, const struct store_settings *want, struct err *e)
+{
+    const struct store_settings *has = &s->info.settings;
+#define X(name)                                      \
+    if (want->name && strcmp(want->name, has->name)) \
+        return differs(s, #name, has->name, want->name, e);
+    STORE_SETTINGS(X)
+#undef X
+    if (want->tokenize_whole >= 0 && !want->tokenize_whole != !has->tokenize_whole)
+        return differs(s, "tokenize_whole", has->tokenize_whole ? "true" : "false",
+                       want->tokenize_whole ? "true" : "false", e);
+    if (want->vocab_size && want->vocab_size != has->vocab_size)
+        return err_at(e, ERR_DATA, s->path, 0, 0, "made for %d tokens, this run has %d",
+                      (int)has->vocab_size, (int)want->vocab_size);
+    return OK;
+}
+
+/* ---- documents ---- */
+
+static enum status bad_document(const struct store *s, int64_t document, const char *what,
+                                struct err *e)
+{
+    err_at(e, ERR_FORMAT, s->path, 0, 0, "damaged dataset file: document %lld: %s",
+           (long long)document, what);
+    return err_hint(e, "prepare the data again");
+}
+
+static enum status check_weights(const struct store *s, int64_t document, int64_t n,
+                                 const float *weights, struct err *e)
+{
+    const struct store_info *f = &s->info;
+    if (n && weights[0] != 0) return bad_document(s, document, "its first id is trained", e);
+    for (int64_t i = 0; i < n; i++)
+        if (!(weights[i] >= 0) || isinf(weights[i]))
+            return bad_document(s, document, "a weight is negative or not finite", e);
+    struct store_targets t = store_count_targets(weights, n);
+    int agrees = t.last <= f->last_targets[document] && t.count <= f->targets[document];
+    if (n > f->last_targets[document])
+        agrees = t.last == f->last_targets[document] && t.count == f->targets[document] &&
+                 t.weight == f->weights[document];
+    return agrees ? OK
+                  : bad_document(s, document, "its weights are not those it was listed with", e);
+}
+
+enum status store_read(struct store *s, int64_t document, int64_t n, int32_t *ids, float *weights,
+                       struct err *e)
+{
+    const int64_t first = s->info.offsets[document];
+    if (ids) {
+        TRY(column_read(s, COLUMN_TOKENS, first, n, ids, e));
+        for (int64_t i = 0; i < n; i++)
+            if (ids[i] < 0 || ids[i] >= s->info.settings.vocab_size)
+                return bad_document(s, document, "an id is outside the vocabulary", e);
+    }
+    if (!weights) return OK;
+    TRY(column_read(s, COLUMN_WEIGHTS, first, n, weights, e));
+    return check_weights(s, document, n, weights, e);
+}
+
+enum status store_origin(struct store *s, int64_t document, int32_t *source, int64_t *line,
+                         struct err *e)
+{
+    TRY(column_read(s, COLUMN_SOURCE, document, 1, source, e));
+    TRY(column_read(s, COLUMN_LINE, document, 1, line, e));
+    if (*source < 0 || (size_t)*source >= s->info.num_sources)
+        return bad_document(s, document, "its source is not listed", e);
+    return OK;
+}
+
+static enum status reserve(const struct store *s, struct sample *out, size_t n, size_t turns,
+                           struct err *e)
+{
+    void *p;
+    if (n > out->cap) {
+        if (!(p = mem_resize(out->ids, n, sizeof *out->ids))) goto memory;
+        out->ids = p;
+        if (!(p = mem_resize(out->weights, n, sizeof *out->weights))) goto memory;
+        out->weights = p;
+        out->cap = n;
+    }
+    if (turns > out->cap_turns) {
+        if (!(p = mem_resize(out->turns, turns, sizeof *out->turns))) goto memory;
+        out->turns = p;
+        out->cap_turns = turns;
+    }
+    return OK;
+memory:
+    return err_set(e, ERR_MEMORY, "%s: a document of %zu tokens", s->path, n);
+}
+
+static enum status read_turns(struct store *s, int64_t document, struct sample *out, struct err *e)
+{
+    enum { BLOCK = 64 };
+    int64_t bounds[2];
+    TRY(column_read(s, COLUMN_TURN_OFFSET, document, 2, bounds, e));
+    if (bounds[0] < 0 || bounds[1] < bounds[0] || bounds[1] > s->info.num_turns)
+        return bad_document(s, document, "its turns lie outside /turns", e);
+    TRY(reserve(s, out, 0, (size_t)(bounds[1] - bounds[0]), e));
+    for (int64_t at = bounds[0]; at < bounds[1];) {
+        int32_t starts[BLOCK];
+        int8_t roles[BLOCK];
+        int64_t n = bounds[1] - at < BLOCK ? bounds[1] - at : BLOCK;
+        TRY(column_read(s, COLUMN_TURN_START, at, n, starts, e));
+        TRY(column_read(s, COLUMN_TURN_ROLE, at, n, roles, e));
+        for (int64_t i = 0; i < n; i++) {
+            int32_t before = out->num_turns ? out->turns[out->num_turns - 1].start : 0;
+            if (starts[i] < before || (size_t)starts[i] > out->n)
+                return bad_document(s, document, "its turns do not ascend", e);
+            if (roles[i] < 0 || roles[i] > ROLE_TEXT)
+                return bad_document(s, document, "a turn has no known role", e);
+            out->turns[out->num_turns++] = (struct sample_turn){starts[i], roles[i]};
+        }
+        at += n;
+    }
+    return OK;
+}
+
+enum status store_document(struct store *s, int64_t document, struct sample *out, struct err *e)
+{
+    int64_t n = s->info.offsets[document + 1] - s->info.offsets[document];
+    out->n = out->num_turns = 0;
+    TRY(reserve(s, out, (size_t)n, 0, e));
+    TRY(store_read(s, document, n, out->ids, out->weights, e));
+    out->n = (size_t)n;
+    TRY(store_origin(s, document, &out->source, &out->line, e));
+    return read_turns(s, document, out, e);
+}

@@ -1,0 +1,324 @@
+/* The writing half of store.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "data/store/hdf.h"
+#include "data/store/store.h"
+
+/* One growing dataset: a chunk is gathered in memory and written once, whole. */
+struct column {
+    hid_t set;
+    char *staged; /* [chunk] */
+    hsize_t fill, written;
+};
+
+struct store_writer {
+    char *path, *aside;
+    hid_t file; /* -1: closed */
+    struct column columns[NUM_COLUMNS];
+    struct hasher *hash;
+    int64_t num_documents, num_tokens, num_turns, num_targets;
+    size_t num_sources;
+    int32_t vocab_size;
+    int created; /* the aside file is ours to remove */
+    int failed;  /* a write failed: the file cannot be committed any more */
+};
+
+static enum status write_failed(struct store_writer *w, const char *what, struct err *e)
+{
+    w->failed = 1;
+    return hdf_fail(e, ERR_IO, w->aside, what);
+}
+
+/* ---- columns ---- */
+
+static enum status column_create(struct store_writer *w, enum column_id c, struct err *e)
+{
+    struct column *k = &w->columns[c];
+    hsize_t zero = 0, unlimited = H5S_UNLIMITED, chunk = column_chunk(c);
+    if (!(k->staged = mem_calloc(chunk, column_size(c))))
+        return err_set(e, ERR_MEMORY, "%s: %s", w->path, column_name(c));
+    hid_t space = H5Screate_simple(1, &zero, &unlimited), list = H5Pcreate(H5P_DATASET_CREATE);
+    hid_t access = H5Pcreate(H5P_DATASET_ACCESS), links = H5Pcreate(H5P_LINK_CREATE);
+    if (H5Pset_chunk(list, 1, &chunk) >= 0 && H5Pset_create_intermediate_group(links, 1) >= 0 &&
+        H5Pset_chunk_cache(access, 1, 0, 0) >= 0)
+        k->set =
+            H5Dcreate2(w->file, column_name(c), column_file_type(c), space, links, list, access);
+    enum status s = k->set < 0 ? write_failed(w, column_name(c), e) : OK;
+    if (links >= 0) H5Pclose(links);
+    if (access >= 0) H5Pclose(access);
+    if (list >= 0) H5Pclose(list);
+    if (space >= 0) H5Sclose(space);
+    return s;
+}
+
+static enum status column_flush(struct store_writer *w, enum column_id c, struct err *e)
+{
+    struct column *k = &w->columns[c];
+    hsize_t size = k->written + k->fill;
+    if (!k->fill) return OK;
+    hid_t memory = -1, space = -1;
+    int ok = H5Dset_extent(k->set, &size) >= 0 && (space = H5Dget_space(k->set)) >= 0 &&
+             (memory = H5Screate_simple(1, &k->fill, NULL)) >= 0 &&
+             H5Sselect_hyperslab(space, H5S_SELECT_SET, &k->written, NULL, &k->fill, NULL) >= 0 &&
+             H5Dwrite(k->set, column_memory_type(c), memory, space, H5P_DEFAULT, k->staged) >= 0;
+    enum status s = ok ? OK : write_failed(w, column_name(c), e);
+    if (memory >= 0) H5Sclose(memory);
+    if (space >= 0) H5Sclose(space);
+    k->written = size;
+    k->fill = 0;
+    return s;
+}
+
+static enum status column_push(struct store_writer *w, enum column_id c, const void *values,
+                               size_t n, struct err *e)
+{
+    struct column *k = &w->columns[c];
+    size_t each = column_size(c), chunk = (size_t)column_chunk(c);
+    const char *from = values;
+    while (n) {
+        size_t part = chunk - (size_t)k->fill < n ? chunk - (size_t)k->fill : n;
+        memcpy(k->staged + (size_t)k->fill * each, from, part * each);
+        k->fill += part;
+        from += part * each;
+        n -= part;
+        if (k->fill == chunk) TRY(column_flush(w, c, e));
+    }
+    return OK;
+}
+
+/* ---- opening ---- */
+
+static enum status create_file(struct store_writer *w, struct err *e)
+{
+    hid_t access = hdf_access_list();
+    /* Removed rather than truncated: a link somebody left there is not written through. */
+    if (unlink(w->aside) && errno != ENOENT) {
+        if (access >= 0) H5Pclose(access);
+        return err_errno(e, "%s", w->aside);
+    }
+    w->file = H5Fcreate(w->aside, H5F_ACC_EXCL, H5P_DEFAULT, access);
+    enum status s = w->file < 0 ? hdf_fail(e, ERR_IO, w->aside, "cannot be created") : OK;
+    if (access >= 0) H5Pclose(access);
+    if (!s) w->created = 1;
+    return s;
+}
+
+static enum status write_settings(struct store_writer *w, const struct store_settings *settings,
+                                  struct err *e)
+{
+    TRY(hdf_write_text(w->file, "format", STORE_FORMAT_NAME, w->aside, e));
+    TRY(hdf_write_int(w->file, "format_version", STORE_FORMAT_VERSION, w->aside, e));
+#define X(name) \
+    TRY(hdf_write_text(w->file, #name, settings->name ? settings->name : "", w->aside, e));
+    STORE_SETTINGS(X)
+#undef X
+    TRY(hdf_write_int(w->file, "vocab_size", settings->vocab_size, w->aside, e));
+    return hdf_write_int(w->file, "tokenize_whole", settings->tokenize_whole != 0, w->aside, e);
+}
+
+static enum status write_sources(struct store_writer *w, const struct store_source *sources,
+                                 size_t n, struct err *e)
+{
+    static const char *const names[] = {"/sources/name", "/sources/path", "/sources/hash"};
+    hid_t group = H5Gcreate2(w->file, "/sources", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    if (group < 0) return write_failed(w, "/sources", e);
+    H5Gclose(group);
+    const char **list = mem_calloc(n + 1, sizeof *list);
+    if (!list) return err_set(e, ERR_MEMORY, "%s: sources", w->path);
+    enum status s = OK;
+    for (int k = 0; k < 3 && !s; k++) {
+        for (size_t i = 0; i < n; i++) {
+            const char *texts[] = {sources[i].name, sources[i].path, sources[i].hash};
+            list[i] = texts[k] ? texts[k] : "";
+        }
+        s = hdf_write_texts(w->file, names[k], list, n, w->aside, e);
+    }
+    mem_free(list);
+    return s;
+}
+
+static enum status open_parts(struct store_writer *w, const char *path,
+                              const struct store_settings *settings,
+                              const struct store_source *sources, struct err *e)
+{
+    size_t length = strlen(path);
+    if (length + sizeof ".tmp" > IO_PATH_MAX)
+        return err_set(e, ERR_IO, "path too long: %.80s...", path);
+    w->path = mem_strdup(path);
+    w->aside = mem_alloc(length + sizeof ".tmp");
+    w->hash = hasher_create();
+    if (!w->path || !w->aside || !w->hash) return err_set(e, ERR_MEMORY, "%s", path);
+    snprintf(w->aside, length + sizeof ".tmp", "%s.tmp", path);
+    TRY(create_file(w, e));
+    TRY(write_settings(w, settings, e));
+    TRY(write_sources(w, sources, w->num_sources, e));
+    for (int c = 0; c < NUM_COLUMNS; c++) TRY(column_create(w, (enum column_id)c, e));
+    int64_t zero = 0;
+    TRY(column_push(w, COLUMN_OFFSET, &zero, 1, e));
+    return column_push(w, COLUMN_TURN_OFFSET, &zero, 1, e);
+}
+
+enum status store_writer_open(struct store_writer **out, const char *path,
+                              const struct store_settings *settings,
+                              const struct store_source *sources, size_t num_sources, struct err *e)
+{
+    *out = NULL;
+    if (settings->vocab_size < 1)
+        return err_set(e, ERR_CONFIG, "%s: a vocabulary of %d tokens", path,
+                       (int)settings->vocab_size);
+    if (num_sources > STORE_MAX_SOURCES)
+        return err_set(e, ERR_CONFIG, "%s: %zu source files, at most %d are possible", path,
+                       num_sources, STORE_MAX_SOURCES);
+    struct store_writer *w = mem_calloc(1, sizeof *w);
+    if (!w) return err_set(e, ERR_MEMORY, "%s", path);
+    hdf_init();
+    w->file = -1;
+    w->vocab_size = settings->vocab_size;
+    w->num_sources = num_sources;
+    for (int c = 0; c < NUM_COLUMNS; c++) w->columns[c].set = -1;
+    enum status s = open_parts(w, path, settings, sources, e);
+    if (s)
+        store_writer_close(w);
+    else
+        *out = w;
+    return s;
+}
+
+/* ---- documents ---- */
+
+/* NULL, or what is wrong with the sample. */
+static const char *sample_fault(const struct store_writer *w, const struct sample *d)
+{
+    if (d->n < 1) return "it has no tokens";
+    if (d->n > INT32_MAX) return "it has more tokens than a document can";
+    for (size_t i = 0; i < d->n; i++) {
+        if (d->ids[i] < 0 || d->ids[i] >= w->vocab_size) return "an id is outside the vocabulary";
+        if (!(d->weights[i] >= 0) || isinf(d->weights[i]))
+            return "a weight is negative or not finite";
+    }
+    if (d->weights[0] != 0) return "its first id is trained, but nothing precedes it";
+    for (size_t t = 0; t < d->num_turns; t++) {
+        const struct sample_turn *turn = &d->turns[t];
+        if (turn->start < (t ? turn[-1].start : 0) || (size_t)turn->start > d->n)
+            return "its turns do not ascend";
+        if (turn->role < 0 || turn->role > ROLE_TEXT) return "a turn has no known role";
+    }
+    if (d->source < 0 || (size_t)d->source >= w->num_sources) return "its source is not listed";
+    return NULL;
+}
+
+static void hash_sample(struct hasher *h, const struct sample *d)
+{
+    hasher_u64(h, d->n);
+    hasher_u64(h, d->num_turns);
+    hasher_u64(h, (uint64_t)d->source);
+    hasher_u64(h, (uint64_t)d->line);
+    hasher_bytes(h, d->ids, d->n * sizeof *d->ids);
+    hasher_bytes(h, d->weights, d->n * sizeof *d->weights);
+    if (d->num_turns) hasher_bytes(h, d->turns, d->num_turns * sizeof *d->turns);
+}
+
+static enum status push_turns(struct store_writer *w, const struct sample *d, struct err *e)
+{
+    for (size_t t = 0; t < d->num_turns; t++) {
+        int8_t role = (int8_t)d->turns[t].role;
+        TRY(column_push(w, COLUMN_TURN_START, &d->turns[t].start, 1, e));
+        TRY(column_push(w, COLUMN_TURN_ROLE, &role, 1, e));
+    }
+    return column_push(w, COLUMN_TURN_OFFSET, &w->num_turns, 1, e);
+}
+
+enum status store_writer_append(struct store_writer *w, const struct sample *d, struct err *e)
+{
+    const char *fault = sample_fault(w, d);
+    if (fault)
+        return err_set(e, ERR_DATA, "source %d, record %lld cannot be stored: %s", (int)d->source,
+                       (long long)d->line, fault);
+    if (w->failed) return err_set(e, ERR_IO, "%s: an earlier write failed", w->aside);
+    struct store_targets t = store_count_targets(d->weights, (int64_t)d->n);
+    w->num_documents++;
+    w->num_tokens += (int64_t)d->n;
+    w->num_turns += (int64_t)d->num_turns;
+    w->num_targets += t.count;
+    hash_sample(w->hash, d);
+    TRY(column_push(w, COLUMN_TOKENS, d->ids, d->n, e));
+    TRY(column_push(w, COLUMN_WEIGHTS, d->weights, d->n, e));
+    TRY(column_push(w, COLUMN_OFFSET, &w->num_tokens, 1, e));
+    TRY(column_push(w, COLUMN_LAST_TARGET, &t.last, 1, e));
+    TRY(column_push(w, COLUMN_NUM_TARGETS, &t.count, 1, e));
+    TRY(column_push(w, COLUMN_WEIGHT_SUM, &t.weight, 1, e));
+    TRY(column_push(w, COLUMN_SOURCE, &d->source, 1, e));
+    TRY(column_push(w, COLUMN_LINE, &d->line, 1, e));
+    return push_turns(w, d, e);
+}
+
+/* ---- closing ---- */
+
+static enum status write_totals(struct store_writer *w, const char *report, struct err *e)
+{
+    char hash[HASH_HEX_SIZE];
+    for (int c = 0; c < NUM_COLUMNS; c++) TRY(column_flush(w, (enum column_id)c, e));
+    hasher_hex(w->hash, hash);
+    TRY(hdf_write_int(w->file, "num_documents", w->num_documents, w->aside, e));
+    TRY(hdf_write_int(w->file, "num_tokens", w->num_tokens, w->aside, e));
+    TRY(hdf_write_int(w->file, "num_turns", w->num_turns, w->aside, e));
+    TRY(hdf_write_int(w->file, "num_targets", w->num_targets, w->aside, e));
+    TRY(hdf_write_text(w->file, "content_hash", hash, w->aside, e));
+    return hdf_write_text(w->file, "report", report ? report : "{}", w->aside, e);
+}
+
+static enum status close_file(struct store_writer *w, struct err *e)
+{
+    int bad = 0;
+    for (int c = 0; c < NUM_COLUMNS; c++) {
+        if (w->columns[c].set >= 0) bad |= H5Dclose(w->columns[c].set) < 0;
+        w->columns[c].set = -1;
+    }
+    if (w->file >= 0) bad |= H5Fclose(w->file) < 0;
+    w->file = -1;
+    return bad ? write_failed(w, "cannot be closed", e) : OK;
+}
+
+/* Syncs the finished file, renames it and syncs the folder it is in. */
+static enum status publish(struct store_writer *w, struct err *e)
+{
+    int fd = open(w->aside, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return err_errno(e, "%s", w->aside);
+    enum status s = fsync(fd) ? err_errno(e, "%s", w->aside) : OK;
+    close(fd);
+    if (s) return s;
+    if (rename(w->aside, w->path)) return err_errno(e, "%s", w->path);
+    w->created = 0;
+    char *slash = strrchr(w->aside, '/'); /* not needed under that name any more */
+    if (slash) slash[slash == w->aside] = 0;
+    return io_sync_dir(slash ? w->aside : ".", e);
+}
+
+enum status store_writer_commit(struct store_writer *w, const char *report_json, struct err *e)
+{
+    if (w->failed) return err_set(e, ERR_IO, "%s: an earlier write failed", w->aside);
+    TRY(write_totals(w, report_json, e));
+    TRY(close_file(w, e));
+    return publish(w, e);
+}
+
+void store_writer_close(struct store_writer *w)
+{
+    if (!w) return;
+    struct err ignored = {0};
+    if (w->file >= 0 && close_file(w, &ignored)) H5Eclear2(H5E_DEFAULT);
+    if (w->created) unlink(w->aside);
+    for (int c = 0; c < NUM_COLUMNS; c++) mem_free(w->columns[c].staged);
+    hasher_destroy(w->hash);
+    mem_free(w->path);
+    mem_free(w->aside);
+    mem_free(w);
+}

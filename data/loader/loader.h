@@ -4,12 +4,16 @@
  * k), so resuming is asking for the next step. Epoch e visits the units (documents; rows of
  * max_length under packing) in the order torch.randperm gives under seed + e; units are grouped
  * batch_size a micro-batch, micro-batches `accumulation` a step; the last of each may be short
- * and is kept (SEMANTICS H).
+ * and is kept (SEMANTICS H). Packing is best-fit decreasing over all documents (pack/pack.h), done
+ * once; each epoch permutes the same rows.
  *
  * A document of n ids, cut to its first max_length, gives rows 0 ... m-1: row i holds ids[i] and
  * predicts ids[i+1]. Rows behind the last trained target compute nothing that is used and are left
- * out; documents with no trained target after the cut are dropped before the order is drawn, and
- * counted.
+ * out, though under packing they take up room, as with peers; documents with no trained target
+ * after the cut are dropped before the order is drawn, and counted.
+ *
+ * Memory: 28 bytes a document, 8 a unit, and one micro-batch, all taken when it is opened. The
+ * order is kept for one epoch; a call for another epoch's step draws that one's first.
  */
 #ifndef CRIA_DATA_LOADER_H
 #define CRIA_DATA_LOADER_H
@@ -31,20 +35,20 @@ struct loader_options {
     uint64_t seed;
 };
 
-/* A part of the store's documents, e.g. one side of a train/eval split. */
+/* A part of the store's documents, e.g. one side of a train/eval split (loader/split.h). */
 struct loader_subset {
-    const int64_t *documents; /* ascending; NULL: all */
+    const int64_t *documents; /* strictly ascending; NULL: all. Read only while opening */
     int64_t num_documents;
 };
 
 /* One micro-batch. Pointers are valid until the next loader_batch of the same loader. */
 struct batch {
-    int32_t N;                /* rows */
-    int64_t num_tokens;       /* ids in it, as peers count them (rows left out included) */
-    const int32_t *ids;       /* [N] */
-    const int32_t *positions; /* [N] from 0 in each document */
-    const int32_t *documents; /* [N] the document's number in the store */
-    const struct segment *segments;
+    int32_t N;                      /* rows */
+    int64_t num_tokens;             /* ids in it, as peers count them (rows left out included) */
+    const int32_t *ids;             /* [N] */
+    const int32_t *positions;       /* [N] from 0 in each document */
+    const int32_t *documents;       /* [N] the document's number in the store */
+    const struct segment *segments; /* one a document, in the order of the rows */
     int32_t num_segments;
     int32_t S;              /* supervised rows */
     const int32_t *rows;    /* [S] ascending */
@@ -52,21 +56,24 @@ struct batch {
     const float *weights;   /* [S] */
 };
 
-/* What the whole run needs at most, over `epochs` epochs; what was left out, and why. */
+/* The largest micro-batch of a run in each respect; they need not be the same micro-batch. */
 struct loader_limits {
     int32_t max_rows, max_supervised, max_segments;
 };
 
+/* What an epoch holds; what was left out, and why. The lists live as long as the loader. */
 struct loader_report {
     int64_t documents, tokens, supervised; /* kept, after the cut; per epoch */
     int64_t units, steps_per_epoch;
-    int64_t cut_documents, cut_tokens; /* longer than max_length: keep_start */
+    int64_t cut_documents, cut_tokens; /* longer than max_length: keep_start; dropped ones too */
     int64_t dropped_documents;         /* nothing trained after the cut */
+    const int32_t *cut, *dropped;      /* their numbers in the store, ascending */
 };
 
 struct loader; /* heap; keeps a pointer to the store, which must outlive it */
 
-/* ERR_CONFIG (options out of range), ERR_DATA (nothing left to train on), ERR_MEMORY, ERR_IO. */
+/* ERR_CONFIG (options or subset out of range), ERR_DATA (nothing left to train on), ERR_MEMORY,
+ * ERR_IO, ERR_FORMAT (as store_read). */
 MUST_CHECK enum status loader_open(struct loader **out, struct store *store,
                                    struct loader_subset subset,
                                    const struct loader_options *options, struct err *e);
@@ -74,12 +81,12 @@ void loader_close(struct loader *l);
 
 const struct loader_report *loader_report(const struct loader *l);
 
-/* Over epochs 0 ... epochs-1. */
+/* Over epochs 0 ... epochs-1, at least 1; exact, from lengths alone. Draws each epoch's order. */
 MUST_CHECK enum status loader_limits(struct loader *l, int32_t epochs, struct loader_limits *out,
                                      struct err *e);
 
 /* Step `step` of the run (0-based, through all epochs): how many micro-batches, the sum of all
- * their weights, tokens as in batch.num_tokens. ERR_IO, ERR_MEMORY. */
+ * their weights (of the floats, summed in double), tokens as in batch.num_tokens. OK. */
 struct loader_step {
     int64_t epoch;
     int32_t micro_batches;
@@ -89,11 +96,12 @@ struct loader_step {
 MUST_CHECK enum status loader_step(struct loader *l, int64_t step, struct loader_step *out,
                                    struct err *e);
 
-/* Micro-batch `micro` of step `step`. */
+/* Micro-batch `micro` of step `step`. ERR_IO, ERR_FORMAT (the file is damaged, or is not the one
+ * that was opened any more). */
 MUST_CHECK enum status loader_batch(struct loader *l, int64_t step, int32_t micro,
                                     struct batch *out, struct err *e);
 
-/* Line-numbered origin of a document, for messages: "alpaca.json, record 17". */
+/* Origin of a document, for messages: "alpaca.json, record 17", "chat.jsonl, line 3". */
 void loader_describe(const struct loader *l, int64_t document, char *out, size_t size);
 
 #endif

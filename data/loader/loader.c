@@ -1,0 +1,397 @@
+#include "data/loader/loader.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "data/pack/pack.h"
+#include "data/store/store.h"
+
+/* A kept document, after the cut. */
+struct planned {
+    int32_t document; /* in the store */
+    int32_t tokens;
+    int32_t rows; /* up to the one that predicts the last trained target */
+    int32_t targets;
+    double weight;
+};
+
+/* What some documents come to together. */
+struct extent {
+    int64_t rows, targets, segments, tokens;
+    double weight;
+};
+
+struct loader {
+    struct store *store;
+    struct loader_options options;
+    struct loader_report report;
+    struct planned *planned; /* [report.documents] */
+    struct pack pack;        /* indices into planned; empty without packing */
+    int64_t *order;          /* [report.units] of order_epoch */
+    int64_t order_epoch;     /* -1: none drawn */
+    int64_t micros_per_epoch;
+    int32_t *cut, *dropped;
+    /* One micro-batch, at the largest any order could give. */
+    int32_t *ids, *positions, *documents, *rows, *targets;
+    float *weights;
+    struct segment *segments;
+    /* One document. */
+    int32_t *document_ids;
+    float *document_weights;
+};
+
+/* ---- what is kept ---- */
+
+static enum status check_options(const struct loader_options *o, struct err *e)
+{
+    if (o->max_length < 2)
+        return err_set(e, ERR_CONFIG, "max_length %d: a document needs two tokens to learn one",
+                       (int)o->max_length);
+    if (o->batch_size < 1)
+        return err_set(e, ERR_CONFIG, "batch size %d: at least 1", (int)o->batch_size);
+    if (o->accumulation < 1)
+        return err_set(e, ERR_CONFIG, "gradient accumulation %d: at least 1", (int)o->accumulation);
+    return OK;
+}
+
+static enum status check_subset(const struct store_info *info, struct loader_subset s,
+                                struct err *e)
+{
+    if (info->num_documents > INT32_MAX)
+        return err_set(e, ERR_CONFIG, "%lld documents are more than a run can number",
+                       (long long)info->num_documents);
+    for (int64_t i = 0; s.documents && i < s.num_documents; i++)
+        if (s.documents[i] < 0 || s.documents[i] >= info->num_documents ||
+            (i && s.documents[i] <= s.documents[i - 1]))
+            return err_set(e, ERR_CONFIG, "a subset's documents do not ascend within the dataset");
+    return OK;
+}
+
+/* What of document d is trained within its first `tokens` ids. Its weights are read only if the
+ * cut goes through them. */
+static enum status targets_of(struct loader *l, int64_t d, int32_t tokens,
+                              struct store_targets *out, struct err *e)
+{
+    const struct store_info *info = store_info(l->store);
+    if (info->last_targets[d] < tokens) {
+        *out = (struct store_targets){info->last_targets[d], info->targets[d], info->weights[d]};
+        return OK;
+    }
+    TRY(store_read(l->store, d, tokens, NULL, l->document_weights, e));
+    *out = store_count_targets(l->document_weights, tokens);
+    return OK;
+}
+
+static enum status plan_document(struct loader *l, int64_t d, struct err *e)
+{
+    const struct store_info *info = store_info(l->store);
+    struct loader_report *r = &l->report;
+    int64_t length = info->offsets[d + 1] - info->offsets[d];
+    int32_t tokens = length < l->options.max_length ? (int32_t)length : l->options.max_length;
+    struct store_targets t;
+    TRY(targets_of(l, d, tokens, &t, e));
+    if (length > tokens) {
+        l->cut[r->cut_documents++] = (int32_t)d;
+        r->cut_tokens += length - tokens;
+    }
+    if (t.last < 1) {
+        l->dropped[r->dropped_documents++] = (int32_t)d;
+        return OK;
+    }
+    l->planned[r->documents++] = (struct planned){(int32_t)d, tokens, t.last, t.count, t.weight};
+    r->tokens += tokens;
+    r->supervised += t.count;
+    return OK;
+}
+
+static enum status plan_documents(struct loader *l, struct loader_subset subset, struct err *e)
+{
+    const struct store_info *info = store_info(l->store);
+    int64_t n = subset.documents ? subset.num_documents : info->num_documents, longest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t d = subset.documents ? subset.documents[i] : i;
+        int64_t length = info->offsets[d + 1] - info->offsets[d];
+        if (length > longest) longest = length;
+    }
+    if (longest > l->options.max_length) longest = l->options.max_length;
+    l->planned = mem_calloc((size_t)n + 1, sizeof *l->planned);
+    l->cut = mem_calloc((size_t)n + 1, sizeof *l->cut);
+    l->dropped = mem_calloc((size_t)n + 1, sizeof *l->dropped);
+    l->document_ids = mem_calloc((size_t)longest + 1, sizeof *l->document_ids);
+    l->document_weights = mem_calloc((size_t)longest + 1, sizeof *l->document_weights);
+    if (!l->planned || !l->cut || !l->dropped || !l->document_ids || !l->document_weights)
+        return err_set(e, ERR_MEMORY, "planning %lld documents", (long long)n);
+    l->report.cut = l->cut;
+    l->report.dropped = l->dropped;
+    for (int64_t i = 0; i < n; i++)
+        TRY(plan_document(l, subset.documents ? subset.documents[i] : i, e));
+    if (l->report.documents) return OK;
+    err_set(e, ERR_DATA, "%s: none of %lld documents has anything to train on within %d tokens",
+            store_path(l->store), (long long)n, (int)l->options.max_length);
+    return err_hint(e, "raise max_length, or see with `cria inspect` what is trained");
+}
+
+/* ---- units ---- */
+
+static enum status pack_units(struct loader *l, struct err *e)
+{
+    int64_t n = l->report.documents;
+    l->report.units = n;
+    if (!l->options.packing) return OK;
+    int32_t *lengths = mem_calloc((size_t)n, sizeof *lengths);
+    if (!lengths) return err_set(e, ERR_MEMORY, "packing %lld documents", (long long)n);
+    for (int64_t i = 0; i < n; i++) lengths[i] = l->planned[i].tokens;
+    enum status s = pack_best_fit(&l->pack, lengths, n, l->options.max_length, e);
+    mem_free(lengths);
+    if (!s) l->report.units = l->pack.num_bins;
+    return s;
+}
+
+static int64_t unit_size(const struct loader *l, int64_t unit)
+{
+    return l->options.packing ? l->pack.starts[unit + 1] - l->pack.starts[unit] : 1;
+}
+
+static const struct planned *unit_document(const struct loader *l, int64_t unit, int64_t i)
+{
+    return &l->planned[l->options.packing ? l->pack.items[l->pack.starts[unit] + i] : unit];
+}
+
+static void extent_add_unit(struct extent *x, const struct loader *l, int64_t unit)
+{
+    int64_t n = unit_size(l, unit);
+    for (int64_t i = 0; i < n; i++) {
+        const struct planned *p = unit_document(l, unit, i);
+        x->rows += p->rows;
+        x->targets += p->targets;
+        x->tokens += p->tokens;
+        x->weight += p->weight;
+    }
+    x->segments += n;
+}
+
+static void extent_max(struct extent *x, const struct extent *y)
+{
+    if (y->rows > x->rows) x->rows = y->rows;
+    if (y->targets > x->targets) x->targets = y->targets;
+    if (y->segments > x->segments) x->segments = y->segments;
+}
+
+/* Units first ... end-1 of the epoch's order are micro-batch `micro` of the epoch. */
+static void micro_units(const struct loader *l, int64_t micro, int64_t *first, int64_t *end)
+{
+    *first = micro * l->options.batch_size;
+    *end = *first + l->options.batch_size;
+    if (*end > l->report.units) *end = l->report.units;
+}
+
+static struct extent micro_extent(const struct loader *l, int64_t micro)
+{
+    struct extent x = {0};
+    int64_t first, end;
+    micro_units(l, micro, &first, &end);
+    for (int64_t u = first; u < end; u++) extent_add_unit(&x, l, l->order[u]);
+    return x;
+}
+
+static void draw_order(struct loader *l, int64_t epoch)
+{
+    if (l->order_epoch == epoch) return;
+    if (l->options.shuffle)
+        rng_torch_permutation(l->options.seed + (uint64_t)epoch, l->report.units, l->order);
+    else
+        for (int64_t u = 0; u < l->report.units; u++) l->order[u] = u;
+    l->order_epoch = epoch;
+}
+
+/* ---- opening ---- */
+
+/* Room for batch_size copies of the largest unit: enough for every order. */
+static enum status make_batch(struct loader *l, struct err *e)
+{
+    struct extent most = {0};
+    int64_t units = l->options.batch_size;
+    for (int64_t u = 0; u < l->report.units; u++) {
+        struct extent x = {0};
+        extent_add_unit(&x, l, u);
+        extent_max(&most, &x);
+    }
+    if (units > l->report.units) units = l->report.units;
+    if (most.rows > INT32_MAX / units) {
+        err_set(e, ERR_CONFIG, "a batch of %lld times %lld tokens is too large", (long long)units,
+                (long long)most.rows);
+        return err_hint(e, "lower the batch size or max_length");
+    }
+    size_t rows = (size_t)(most.rows * units), targets = (size_t)(most.targets * units);
+    l->ids = mem_calloc(rows, sizeof *l->ids);
+    l->positions = mem_calloc(rows, sizeof *l->positions);
+    l->documents = mem_calloc(rows, sizeof *l->documents);
+    l->rows = mem_calloc(targets, sizeof *l->rows);
+    l->targets = mem_calloc(targets, sizeof *l->targets);
+    l->weights = mem_calloc(targets, sizeof *l->weights);
+    l->segments = mem_calloc((size_t)(most.segments * units), sizeof *l->segments);
+    if (!l->ids || !l->positions || !l->documents || !l->rows || !l->targets || !l->weights ||
+        !l->segments)
+        return err_set(e, ERR_MEMORY, "a micro-batch of %zu tokens", rows);
+    return OK;
+}
+
+static enum status open_parts(struct loader *l, struct loader_subset subset, struct err *e)
+{
+    TRY(check_options(&l->options, e));
+    TRY(check_subset(store_info(l->store), subset, e));
+    TRY(plan_documents(l, subset, e));
+    TRY(pack_units(l, e));
+    int64_t batch = l->options.batch_size, micros = (l->report.units + batch - 1) / batch;
+    l->micros_per_epoch = micros;
+    l->report.steps_per_epoch =
+        (micros + l->options.accumulation - 1) / (int64_t)l->options.accumulation;
+    l->order = mem_calloc((size_t)l->report.units, sizeof *l->order);
+    if (!l->order) return err_set(e, ERR_MEMORY, "the order of an epoch");
+    return make_batch(l, e);
+}
+
+enum status loader_open(struct loader **out, struct store *store, struct loader_subset subset,
+                        const struct loader_options *options, struct err *e)
+{
+    *out = NULL;
+    struct loader *l = mem_calloc(1, sizeof *l);
+    if (!l) return err_set(e, ERR_MEMORY, "loader");
+    l->store = store;
+    l->options = *options;
+    l->order_epoch = -1;
+    enum status s = open_parts(l, subset, e);
+    if (s)
+        loader_close(l);
+    else
+        *out = l;
+    return s;
+}
+
+void loader_close(struct loader *l)
+{
+    if (!l) return;
+    void *parts[] = {
+        l->planned,         l->order, l->cut,     l->dropped, l->ids,      l->positions,
+        l->documents,       l->rows,  l->targets, l->weights, l->segments, l->document_ids,
+        l->document_weights};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) mem_free(parts[i]);
+    pack_free(&l->pack);
+    mem_free(l);
+}
+
+const struct loader_report *loader_report(const struct loader *l) { return &l->report; }
+
+enum status loader_limits(struct loader *l, int32_t epochs, struct loader_limits *out,
+                          struct err *e)
+{
+    if (epochs < 1) return err_set(e, ERR_CONFIG, "%d epochs: at least 1", (int)epochs);
+    struct extent most = {0};
+    for (int32_t epoch = 0; epoch < epochs; epoch++) {
+        draw_order(l, epoch);
+        for (int64_t m = 0; m < l->micros_per_epoch; m++) {
+            struct extent x = micro_extent(l, m);
+            extent_max(&most, &x);
+        }
+        if (!l->options.shuffle) break;
+    }
+    *out =
+        (struct loader_limits){(int32_t)most.rows, (int32_t)most.targets, (int32_t)most.segments};
+    return OK;
+}
+
+/* ---- steps ---- */
+
+/* The epoch's micro-batches first ... first+count-1 are this step's. */
+static void step_micros(const struct loader *l, int64_t step, int64_t *epoch, int64_t *first,
+                        int32_t *count)
+{
+    assert(step >= 0);
+    *epoch = step / l->report.steps_per_epoch;
+    *first = step % l->report.steps_per_epoch * l->options.accumulation;
+    int64_t left = l->micros_per_epoch - *first;
+    *count = left < l->options.accumulation ? (int32_t)left : l->options.accumulation;
+}
+
+enum status loader_step(struct loader *l, int64_t step, struct loader_step *out, struct err *e)
+{
+    int64_t first;
+    (void)e;
+    *out = (struct loader_step){0};
+    step_micros(l, step, &out->epoch, &first, &out->micro_batches);
+    draw_order(l, out->epoch);
+    for (int32_t m = 0; m < out->micro_batches; m++) {
+        struct extent x = micro_extent(l, first + m);
+        out->weight += x.weight;
+        out->num_tokens += x.tokens;
+    }
+    return OK;
+}
+
+/* Appends a document's rows to the micro-batch. */
+static enum status add_document(struct loader *l, const struct planned *p, struct batch *b,
+                                struct err *e)
+{
+    int32_t found = 0;
+    TRY(store_read(l->store, p->document, p->rows + 1, l->document_ids, l->document_weights, e));
+    struct store_targets t = store_count_targets(l->document_weights, p->rows + 1);
+    if (t.count != p->targets || t.last != p->rows)
+        return err_set(e, ERR_FORMAT, "%s: document %d is not what it was at the start",
+                       store_path(l->store), (int)p->document);
+    memcpy(l->ids + b->N, l->document_ids, (size_t)p->rows * sizeof *l->ids);
+    for (int32_t i = 0; i < p->rows; i++) {
+        l->positions[b->N + i] = i;
+        l->documents[b->N + i] = p->document;
+        if (l->document_weights[i + 1] == 0) continue;
+        l->rows[b->S + found] = b->N + i;
+        l->targets[b->S + found] = l->document_ids[i + 1];
+        l->weights[b->S + found++] = l->document_weights[i + 1];
+    }
+    l->segments[b->num_segments] =
+        (struct segment){.start = b->N, .length = p->rows, .document = b->num_segments};
+    b->num_segments++;
+    b->N += p->rows;
+    b->S += found;
+    b->num_tokens += p->tokens;
+    return OK;
+}
+
+enum status loader_batch(struct loader *l, int64_t step, int32_t micro, struct batch *out,
+                         struct err *e)
+{
+    int64_t epoch, micros, first, end;
+    int32_t count;
+    step_micros(l, step, &epoch, &micros, &count);
+    assert(micro >= 0 && micro < count);
+    draw_order(l, epoch);
+    micro_units(l, micros + micro, &first, &end);
+    *out = (struct batch){.ids = l->ids,
+                          .positions = l->positions,
+                          .documents = l->documents,
+                          .segments = l->segments,
+                          .rows = l->rows,
+                          .targets = l->targets,
+                          .weights = l->weights};
+    for (int64_t u = first; u < end; u++)
+        for (int64_t i = 0; i < unit_size(l, l->order[u]); i++)
+            TRY(add_document(l, unit_document(l, l->order[u], i), out, e));
+    return OK;
+}
+
+void loader_describe(const struct loader *l, int64_t document, char *out, size_t size)
+{
+    struct err ignored = {0};
+    int32_t source;
+    int64_t line;
+    if (store_origin(l->store, document, &source, &line, &ignored)) {
+        snprintf(out, size, "document %lld", (long long)document);
+        return;
+    }
+    const char *name = store_info(l->store)->sources[source].name;
+    const char *dot = strrchr(name, '.');
+    snprintf(out, size, "%s, %s %lld", name, dot && !strcmp(dot, ".jsonl") ? "line" : "record",
+             (long long)line);
+}

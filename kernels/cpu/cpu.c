@@ -49,12 +49,19 @@ static enum status cpu_sync(struct device *d, struct err *e)
     return OK;
 }
 
-static void cpu_from_float(struct device *d, void *to, const float *from, size_t n)
+static void cpu_copy_rows(struct device *d, void *to, size_t to_stride, const void *from,
+                          size_t from_stride, int32_t rows, size_t row_bytes)
+{
+    for (size_t r = 0; r < (size_t)rows; r++)
+        cpu_copy(d, (char *)to + r * to_stride, (const char *)from + r * from_stride, row_bytes);
+}
+
+static void cpu_upload_floats(struct device *d, void *to, const float *from, size_t n)
 {
     cpu_copy(d, to, from, n * sizeof(float));
 }
 
-static void cpu_to_float(struct device *d, float *to, const void *from, size_t n)
+static void cpu_download_floats(struct device *d, float *to, const void *from, size_t n)
 {
     cpu_copy(d, to, from, n * sizeof(float));
 }
@@ -67,11 +74,11 @@ const struct kernels kernels_cpu = {
     .release = cpu_release,
     .upload = cpu_copy,
     .download = cpu_copy,
-    .copy = cpu_copy,
+    .copy_rows = cpu_copy_rows,
     .zero = cpu_zero,
     .sync = cpu_sync,
-    .from_float = cpu_from_float,
-    .to_float = cpu_to_float,
+    .upload_floats = cpu_upload_floats,
+    .download_floats = cpu_download_floats,
     .embedding_forward = cpu_embedding_forward,
     .embedding_backward = cpu_embedding_backward,
     .norm_forward = cpu_norm_forward,

@@ -44,9 +44,17 @@ static void null_zero(struct device *d, void *p, size_t bytes) {}
 
 static enum status null_sync(struct device *d, struct err *e) { return OK; }
 
-static void null_from_float(struct device *d, void *to, const float *from, size_t n) {}
+static void null_copy_rows(struct device *d, void *to, size_t to_stride, const void *from,
+                           size_t from_stride, int32_t rows, size_t row_bytes)
+{
+}
 
-static void null_to_float(struct device *d, float *to, const void *from, size_t n) {}
+static void null_upload_floats(struct device *d, void *to, const float *from, size_t n) {}
+
+static void null_download_floats(struct device *d, float *to, const void *from, size_t n)
+{
+    memset(to, 0, n * sizeof *to);
+}
 
 static void null_embedding_forward(struct device *d, void *out, const void *table,
                                    const int32_t *ids, int32_t N, int32_t C)
@@ -182,11 +190,11 @@ const struct kernels kernels_null = {
     .release = null_release,
     .upload = null_upload,
     .download = null_download,
-    .copy = null_upload,
+    .copy_rows = null_copy_rows,
     .zero = null_zero,
     .sync = null_sync,
-    .from_float = null_from_float,
-    .to_float = null_to_float,
+    .upload_floats = null_upload_floats,
+    .download_floats = null_download_floats,
     .embedding_forward = null_embedding_forward,
     .embedding_backward = null_embedding_backward,
     .norm_forward = null_norm_forward,

@@ -26,6 +26,7 @@ struct model_family {
     unsigned flags;           /* enum family_flags */
     /* what an absent key means; 0: as many as query heads, hidden / heads */
     int32_t kv_heads, head_dim, max_positions, window;
+    int32_t bos, eos; /* -1: none */
 };
 
 enum family_flags {

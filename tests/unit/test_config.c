@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "config/config.h"
+#include "config/table.h"
 
 static char said[4096]; /* notices of the last load */
 
@@ -312,6 +313,49 @@ static void test_aliases(void **state)
     config_free(&c);
 }
 
+/* A name stands in one table only, and each alias gives its key's default when told so. */
+static void test_tables(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < config_num_aliases; i++) {
+        const struct config_alias *alias = &config_aliases[i];
+        const char *preset = config_rows[alias->key].preset;
+        char setting[128], notice[128];
+        struct config c;
+        assert_int_equal(config_find(alias->spelling), -1);
+        assert_ptr_equal(config_find_alias(alias->spelling), alias);
+        assert_null(config_find_stranger(alias->spelling));
+        snprintf(setting, sizeof setting, "%s=%s", alias->spelling, alias->yes ? "true" : preset);
+        snprintf(notice, sizeof notice, "command line: %s (%s) is taken as %s", alias->spelling,
+                 alias->tool, config_name(alias->key));
+        int needs_lora = config_rows[alias->key].when == LORA_ONLY;
+        int needs_eval = config_rows[alias->key].when == EVAL_ONLY;
+        load_ok(&c, NULL,
+                OVERRIDES(setting, needs_lora   ? "finetuning=lora"
+                                   : needs_eval ? "val_size=0.5"
+                                                : "logging_steps=10"));
+        assert_non_null(strstr(said, notice));
+        config_free(&c);
+    }
+    for (size_t i = 0; i < config_num_strangers; i++) {
+        const struct config_stranger *stranger = &config_strangers[i];
+        char setting[128];
+        struct config c;
+        struct err e = {0};
+        assert_int_equal(config_find(stranger->spelling), -1);
+        assert_ptr_equal(config_find_stranger(stranger->spelling), stranger);
+        assert_true(stranger->planned || stranger->advice);
+        const char *harmless = stranger->harmless ? stranger->harmless : "";
+        snprintf(setting, sizeof setting, "%s=%.*s", stranger->spelling,
+                 (int)strcspn(harmless, "|"), harmless);
+        enum status want = stranger->harmless  ? OK
+                           : stranger->planned ? ERR_UNSUPPORTED
+                                               : ERR_CONFIG;
+        assert_int_equal(load(&c, NULL, OVERRIDES(setting), &e), want);
+        config_free(&c);
+    }
+}
+
 /* A config written out and read again is the same config, and writes out the same values. */
 static void round_trip(const char *text, const char *const *overrides, struct config *again)
 {
@@ -475,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_nulls),
         cmocka_unit_test(test_overrides),
         cmocka_unit_test(test_aliases),
+        cmocka_unit_test(test_tables),
         cmocka_unit_test(test_resolve),
         cmocka_unit_test(test_resolve_says_where),
         cmocka_unit_test(test_help),

@@ -16,7 +16,8 @@
  * notice in the log. What would not be honoured is refused: an unknown key (with the nearest
  * known one), a key or value that this version does not support yet, a key that needs another
  * one (lora_r without finetuning: lora), two keys that exclude each other. Where max_steps and
- * num_train_epochs meet, one on the command line beats the other in the file.
+ * num_train_epochs meet, or val_size and eval_dataset, the one on the command line beats the other
+ * in the file.
  */
 #ifndef CRIA_CONFIG_CONFIG_H
 #define CRIA_CONFIG_CONFIG_H

@@ -28,6 +28,7 @@ enum status buf_reserve(struct buf *b, size_t more)
     if (need <= b->cap) return OK;
     size_t cap = b->cap ? b->cap : 64;
     while (cap < need) cap = cap > SIZE_MAX / 2 ? need : cap * 2;
+    if (cap - 1 > b->max) cap = b->max + 1; /* readers fill what is there: never past the cap */
     char *p = mem_resize(b->data, cap, 1);
     if (!p) return ERR_MEMORY;
     b->data = p;

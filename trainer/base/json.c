@@ -80,6 +80,18 @@ enum status json_get_bool(const json_t *object, const char *key, int *out, const
     return OK;
 }
 
+static int append_block(const char *block, size_t n, void *out)
+{
+    return buf_append(out, block, n) ? -1 : 0;
+}
+
+enum status json_append_text(const json_t *value, struct buf *out, struct err *e)
+{
+    size_t flags = JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(12);
+    if (value && !json_dump_callback(value, append_block, out, flags)) return OK;
+    return err_set(e, ERR_MEMORY, "no memory to write JSON");
+}
+
 enum status json_write_file(const json_t *value, const char *path, struct err *e)
 {
     char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);

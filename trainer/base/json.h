@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/status.h"
 
 #define JSON_FILE_MAX ((size_t)1 << 30) /* bytes; a tokenizer.json has 10 MB, an index 1 MB */
@@ -28,6 +29,10 @@ MUST_CHECK enum status json_get_double(const json_t *object, const char *key, do
                                        const char *where, struct err *e); /* integers too */
 MUST_CHECK enum status json_get_bool(const json_t *object, const char *key, int *out,
                                      const char *where, struct err *e);
+
+/* The value on one line, without a newline, appended to `out`. ERR_MEMORY (or over the buffer's
+ * cap). */
+MUST_CHECK enum status json_append_text(const json_t *value, struct buf *out, struct err *e);
 
 /* Pretty (indent 2), a newline behind, by io_write_file. ERR_IO, ERR_DISK_FULL, ERR_MEMORY. */
 MUST_CHECK enum status json_write_file(const json_t *value, const char *path, struct err *e);

@@ -1,0 +1,369 @@
+#include "data/jsonl/jsonl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/size.h"
+
+enum { CHUNK = 1 << 18 }; /* bytes read at a time */
+
+enum form { FORM_LINES, FORM_ARRAY, FORM_EMPTY };
+
+/* data[at..end) is read but not consumed; `line` and `line_start` belong to data[at]. */
+struct jsonl {
+    int fd, eof, started, done; /* started, done: of the array */
+    enum form form;
+    char *path;
+    char *data;
+    size_t at, end, cap, max_record;
+    int64_t consumed;   /* bytes before data[at] in the file */
+    int64_t line;       /* 1-based */
+    int64_t line_start; /* file offset at which the line begins */
+    int64_t number;
+    json_t *value;
+};
+
+int jsonl_is_array(const struct jsonl *j) { return j->form == FORM_ARRAY; }
+
+const char *jsonl_path(const struct jsonl *j) { return j->path; }
+
+int64_t jsonl_offset(const struct jsonl *j) { return j->consumed; }
+
+/* Column of data[at], counted in bytes. */
+static long column(const struct jsonl *j) { return (long)(j->consumed - j->line_start) + 1; }
+
+/* Reads more behind data[end), growing the buffer when a record fills it. OK with eof set at the
+ * end; ERR_IO, ERR_MEMORY. */
+static enum status fill(struct jsonl *j, struct err *e)
+{
+    if (j->at && j->cap - j->end < CHUNK) {
+        memmove(j->data, j->data + j->at, j->end - j->at);
+        j->end -= j->at;
+        j->at = 0;
+    }
+    if (j->cap - j->end < CHUNK) {
+        size_t cap = size_max(2 * j->cap, 2 * (size_t)CHUNK);
+        char *p = mem_resize(j->data, cap, 1);
+        if (!p) return err_set(e, ERR_MEMORY, "no memory to read %s", j->path);
+        j->data = p;
+        j->cap = cap;
+    }
+    ssize_t n;
+    do n = read(j->fd, j->data + j->end, CHUNK);
+    while (n < 0 && errno == EINTR);
+    if (n < 0) return err_errno(e, "cannot read %s", j->path);
+    if (n == 0) j->eof = 1;
+    j->end += (size_t)n;
+    return OK;
+}
+
+/* Moves over data[at..at+n), keeping count of lines. */
+static void consume(struct jsonl *j, size_t n)
+{
+    const char *p = j->data + j->at, *stop = p + n, *nl;
+    while ((nl = memchr(p, '\n', (size_t)(stop - p)))) {
+        j->line++;
+        j->line_start = j->consumed + (nl + 1 - (j->data + j->at));
+        p = nl + 1;
+    }
+    j->at += n;
+    j->consumed += (int64_t)n;
+}
+
+static int is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+/* Over white space; *c is the byte behind it, -1 at the end of the file. */
+static enum status skip_space(struct jsonl *j, int *c, struct err *e)
+{
+    for (;;) {
+        size_t n = 0;
+        while (j->at + n < j->end && is_space(j->data[j->at + n])) n++;
+        if (n) consume(j, n);
+        if (j->at < j->end) {
+            *c = (unsigned char)j->data[j->at];
+            return OK;
+        }
+        *c = -1;
+        if (j->eof) return OK;
+        TRY(fill(j, e));
+    }
+}
+
+static enum status begin(struct jsonl *j, struct err *e)
+{
+    while (j->end < 4 && !j->eof) TRY(fill(j, e));
+    const char *p = j->data;
+    if (j->end >= 2 && (!memcmp(p, "\xff\xfe", 2) || !memcmp(p, "\xfe\xff", 2))) {
+        err_at(e, ERR_FORMAT, j->path, 1, 1, "the file is UTF-16, not UTF-8");
+        return err_hint(e, "convert it: iconv -f UTF-16 -t UTF-8");
+    }
+    if (j->end >= 2 && !memcmp(p, "\x1f\x8b", 2)) {
+        err_at(e, ERR_FORMAT, j->path, 1, 1, "the file is compressed with gzip");
+        return err_hint(e, "unpack it: gunzip %s", j->path);
+    }
+    if (j->end >= 3 && !memcmp(p, "\xef\xbb\xbf", 3)) {
+        consume(j, 3);
+        j->line_start = j->consumed;
+    }
+    int c;
+    TRY(skip_space(j, &c, e));
+    if (c < 0)
+        j->form = FORM_EMPTY;
+    else if (c == '{')
+        j->form = FORM_LINES;
+    else if (c == '[')
+        j->form = FORM_ARRAY;
+    else {
+        err_at(e, ERR_FORMAT, j->path, j->line, column(j),
+               "neither JSONL nor a JSON array: begins with byte 0x%02x", c);
+        return err_hint(e, "a dataset holds one JSON object a line, or one array of objects");
+    }
+    return OK;
+}
+
+enum status jsonl_open(struct jsonl **out, const char *path, size_t max_record, struct err *e)
+{
+    *out = NULL;
+    struct jsonl *j = mem_calloc(1, sizeof *j);
+    if (!j) return err_set(e, ERR_MEMORY, "no memory to read %s", path);
+    j->fd = -1;
+    j->line = 1;
+    j->max_record = max_record ? max_record : JSONL_MAX_RECORD;
+    enum status s;
+    if (!(j->path = mem_strdup(path))) {
+        s = err_set(e, ERR_MEMORY, "no memory to read %s", path);
+        goto out;
+    }
+    if ((j->fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) {
+        s = err_errno(e, "cannot open %s", path);
+        goto out;
+    }
+    s = begin(j, e);
+out:
+    if (s)
+        jsonl_close(j);
+    else
+        *out = j;
+    return s;
+}
+
+void jsonl_close(struct jsonl *j)
+{
+    if (!j) return;
+    json_decref(j->value);
+    if (j->fd >= 0) close(j->fd);
+    mem_free(j->path);
+    mem_free(j->data);
+    mem_free(j);
+}
+
+/* The record's verdict when it cannot be used; *e is filled by the caller. */
+static enum status bad(struct jsonl_record *out)
+{
+    out->kind = JSONL_BAD;
+    return OK;
+}
+
+static enum status too_large(struct jsonl *j, struct jsonl_record *out, struct err *e)
+{
+    err_at(e, ERR_FORMAT, j->path, (long)out->line, 0, "record %lld is larger than %zu bytes",
+           (long long)out->number, j->max_record);
+    err_hint(e, "is a line break or a bracket missing? split the record otherwise");
+    return bad(out);
+}
+
+/* Gives the parser's complaint the place in the file, and a hint. */
+static void place_error(struct jsonl *j, const struct jsonl_record *out, long first_column,
+                        struct err *e)
+{
+    if (e->line <= 1) e->column += first_column - 1;
+    e->line = (long)out->line + (e->line > 0 ? e->line - 1 : 0);
+    if (strstr(e->message, "decode byte") || strstr(e->message, "UTF-8"))
+        err_hint(e, "the file must be UTF-8; convert it, e.g. iconv -f LATIN1 -t UTF-8");
+    else if (j->form == FORM_LINES)
+        err_hint(e, "JSONL holds one whole object a line; put records that span lines into "
+                    "an array");
+    else
+        err_hint(e, "check this record with a JSON validator");
+}
+
+/* Parses text[0..n), which begins at out->line and first_column. */
+static enum status parse(struct jsonl *j, const char *text, size_t n, long first_column,
+                         struct jsonl_record *out, struct err *e)
+{
+    enum status s = json_parse_text(text, n, j->path, &j->value, e);
+    if (s == ERR_MEMORY) return s;
+    if (s) {
+        place_error(j, out, first_column, e);
+        return bad(out);
+    }
+    if (!json_is_object(j->value)) {
+        err_at(e, ERR_FORMAT, j->path, (long)out->line, first_column,
+               "record %lld is not an object", (long long)out->number);
+        err_hint(e, "a record looks like {\"instruction\": ..., \"output\": ...}");
+        return bad(out);
+    }
+    out->kind = JSONL_RECORD;
+    out->value = j->value;
+    return OK;
+}
+
+static void begin_record(struct jsonl *j, struct jsonl_record *out)
+{
+    out->number = ++j->number;
+    out->line = j->line;
+    out->place = j->form == FORM_ARRAY ? out->number : out->line;
+}
+
+/* Drops the rest of a line that is too long to keep. */
+static enum status discard_line(struct jsonl *j, struct err *e)
+{
+    for (;;) {
+        const char *p = j->data + j->at, *nl = memchr(p, '\n', j->end - j->at);
+        consume(j, nl ? (size_t)(nl - p) + 1 : j->end - j->at);
+        if (nl || j->eof) return OK;
+        TRY(fill(j, e));
+    }
+}
+
+static enum status next_line(struct jsonl *j, struct jsonl_record *out, struct err *e)
+{
+    int c;
+    TRY(skip_space(j, &c, e));
+    if (c < 0) return OK;
+    begin_record(j, out);
+    long first = column(j);
+    const char *nl = NULL;
+    for (size_t seen = 0;;) {
+        nl = memchr(j->data + j->at + seen, '\n', j->end - j->at - seen);
+        seen = nl ? (size_t)(nl - (j->data + j->at)) : j->end - j->at;
+        if (seen > j->max_record) {
+            TRY(discard_line(j, e));
+            return too_large(j, out, e);
+        }
+        if (nl || j->eof) break;
+        TRY(fill(j, e));
+    }
+    size_t n = nl ? (size_t)(nl - (j->data + j->at)) : j->end - j->at;
+    enum status s = parse(j, j->data + j->at, n, first, out, e);
+    consume(j, n + (nl != NULL));
+    return s;
+}
+
+/* How far a JSON value has been followed. */
+struct extent {
+    size_t n;     /* bytes belonging to it so far, that are kept */
+    size_t depth; /* open brackets */
+    int begun, in_string, escaped, complete;
+};
+
+/* Follows the value over data[at+x->n .. end). Brackets are counted, not matched: the parser does
+ * that afterwards. */
+static void follow(struct jsonl *j, struct extent *x)
+{
+    for (; j->at + x->n < j->end && !x->complete; x->n++) {
+        char c = j->data[j->at + x->n];
+        if (x->in_string) {
+            if (x->escaped)
+                x->escaped = 0;
+            else if (c == '\\')
+                x->escaped = 1;
+            else if (c == '"')
+                x->in_string = 0, x->complete = !x->depth;
+            continue;
+        }
+        int close = c == '}' || c == ']';
+        if (!x->depth && x->begun && (is_space(c) || c == ',' || close)) {
+            x->complete = 1; /* a number or word ends before this byte */
+            break;
+        }
+        x->begun = 1;
+        if (c == '"')
+            x->in_string = 1;
+        else if (c == '{' || c == '[')
+            x->depth++;
+        else if (close && x->depth)
+            x->complete = !--x->depth;
+    }
+}
+
+/* After the closing bracket nothing but white space may follow. */
+static enum status array_end(struct jsonl *j, struct err *e)
+{
+    int c;
+    consume(j, 1);
+    j->done = 1;
+    TRY(skip_space(j, &c, e));
+    if (c < 0) return OK;
+    err_at(e, ERR_FORMAT, j->path, j->line, column(j), "text behind the end of the array");
+    return err_hint(e, "a file holds one array; join several into one, or write JSONL");
+}
+
+/* Over what stands before the next element: the opening bracket or a comma. At the end of the
+ * array j->done is set. */
+static enum status array_step(struct jsonl *j, struct err *e)
+{
+    int c, opening = !j->started;
+    TRY(skip_space(j, &c, e));
+    if (c == ']') return array_end(j, e);
+    if (opening || c == ',') {
+        j->started = 1;
+        consume(j, 1);
+        TRY(skip_space(j, &c, e));
+        if (c == ']' && opening) return array_end(j, e);
+        if (c >= 0 && c != ']' && c != ',') return OK;
+    }
+    if (c < 0) {
+        err_at(e, ERR_FORMAT, j->path, j->line, column(j), "the file ends inside the array");
+        return err_hint(e, "it seems cut off: fetch or write it again");
+    }
+    err_at(e, ERR_FORMAT, j->path, j->line, column(j), "\"%c\" where %s should stand", c,
+           c == ']' || c == ',' ? "an object" : "a comma or ]");
+    return err_hint(e, "check the file with a JSON validator");
+}
+
+static enum status next_element(struct jsonl *j, struct jsonl_record *out, struct err *e)
+{
+    if (!j->done) TRY(array_step(j, e));
+    if (j->done) return OK;
+    begin_record(j, out);
+    long first = column(j);
+    struct extent x = {0};
+    int oversized = 0;
+    for (;;) {
+        follow(j, &x);
+        if (x.n > j->max_record) oversized = 1;
+        if (x.complete) break;
+        if (j->eof) {
+            err_at(e, ERR_FORMAT, j->path, (long)out->line, first,
+                   "the file ends inside record %lld, which begins here", (long long)out->number);
+            return err_hint(e, "it seems cut off: fetch or write it again");
+        }
+        if (oversized) { /* nothing of it is kept */
+            consume(j, x.n);
+            x.n = 0;
+        }
+        TRY(fill(j, e));
+    }
+    enum status s =
+        oversized ? too_large(j, out, e) : parse(j, j->data + j->at, x.n, first, out, e);
+    consume(j, x.n);
+    return s;
+}
+
+enum status jsonl_next(struct jsonl *j, struct jsonl_record *out, struct err *e)
+{
+    *out = (struct jsonl_record){.kind = JSONL_END};
+    json_decref(j->value);
+    j->value = NULL;
+    switch (j->form) {
+    case FORM_LINES: return next_line(j, out, e);
+    case FORM_ARRAY: return next_element(j, out, e);
+    case FORM_EMPTY: break;
+    }
+    return OK;
+}

@@ -1,0 +1,92 @@
+/* conversation.h - what every dataset format becomes, and every template is made from.
+ *
+ * A list of turns: at most one system turn, which comes first, then user and assistant by turns.
+ * conversation_finish holds a raw list against that rule, mends what can be mended without
+ * inventing anything (Vicuna's rule, SEMANTICS B 1), and says why the rest is of no use:
+ *
+ *   an assistant turn before the first user turn is left out     (repair: leading reply)
+ *   a user turn behind the last assistant turn is left out       (repair: trailing question)
+ *   roles that do not alternate, an empty turn, an empty reply, a system turn elsewhere, no reply
+ *     at all: the record is dropped                              (drop reason)
+ *
+ * Empty means: nothing but white space. An empty system turn is kept; templates differ on it.
+ *
+ * `plain` conversations are not put into a template: text for continued pre-training (one turn of
+ * ROLE_TEXT) and prompt/completion pairs (user, assistant), glued together as they are.
+ */
+#ifndef CRIA_DATA_CONVERSATION_H
+#define CRIA_DATA_CONVERSATION_H
+
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+#include "data/samples/sample.h"
+
+/* reason, its name in JSON reports, what it says to people */
+#define DROP_TABLE(X)                                                       \
+    X(DROP_NONE, "none", "kept")                                            \
+    X(DROP_BAD_RECORD, "bad_record", "not a valid record")                  \
+    X(DROP_EMPTY_REPLY, "empty_reply", "the output or a reply is empty")    \
+    X(DROP_EMPTY_TURN, "empty_turn", "an instruction or message is empty")  \
+    X(DROP_EMPTY_TEXT, "empty_text", "the text is empty")                   \
+    X(DROP_NO_REPLY, "no_reply", "no assistant turn follows a user turn")   \
+    X(DROP_ROLES, "roles", "user and assistant do not alternate")           \
+    X(DROP_SYSTEM_PLACE, "system_place", "a system turn that is not first") \
+    X(DROP_UNKNOWN_ROLE, "unknown_role", "a role that no template has")     \
+    X(DROP_NOT_TRAINED, "not_trained", "nothing in it is trained")
+
+enum drop_reason {
+#define X(id, name, text) id,
+    DROP_TABLE(X)
+#undef X
+        NUM_DROP_REASONS
+};
+
+const char *drop_name(enum drop_reason r);
+const char *drop_text(enum drop_reason r);
+
+/* What was left out of a conversation that is kept. */
+enum repair { REPAIR_LEADING_REPLY = 1, REPAIR_TRAILING_QUESTION = 2 };
+
+/* A piece of text: `data` is not terminated. */
+struct text {
+    const char *data;
+    size_t n;
+};
+
+struct turn {
+    enum role role;
+    struct text text;
+    struct text input; /* Alpaca's second field on a user turn; n 0: none */
+    float weight;      /* what the record says it counts: 1 unless it says otherwise */
+};
+
+/* Texts are the caller's, or live in `own`; valid until the next conversation_clear. */
+struct conversation {
+    struct turn *turns;
+    size_t num_turns, cap_turns;
+    int plain;
+    enum drop_reason drop; /* set by a format or by conversation_finish */
+    unsigned repairs;      /* enum repair, or-ed */
+    struct buf *own;       /* [num_own] blocks, each reserved once: their texts never move */
+    size_t num_own, cap_own;
+};
+
+void conversation_clear(struct conversation *c); /* keeps the list's memory */
+void conversation_free(struct conversation *c);  /* zeroed is fine */
+
+/* Appends a turn of weight 1. ERR_MEMORY. */
+MUST_CHECK enum status conversation_add(struct conversation *c, enum role role, struct text text);
+
+/* An empty block of `capacity` bytes that lives as long as the conversation's texts. NULL without
+ * memory. */
+struct buf *conversation_block(struct conversation *c, size_t capacity);
+
+/* Applies the rules above; afterwards c->drop is DROP_NONE or the reason. */
+void conversation_finish(struct conversation *c);
+
+int text_is_blank(struct text t); /* nothing but white space (Unicode's, as Python strips it) */
+struct text text_strip(struct text t);
+
+#endif

@@ -1,0 +1,202 @@
+/* data/formats: every row, what it drops, mends and refuses, and how `auto` chooses. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/io.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "data/formats/format.h"
+
+/* "s:text|u:text+input|a:text*0.5", or "-reason", or "!STATUS message". */
+static void describe(const char *format, const char *record, char *out, size_t size)
+{
+    struct err e = {0};
+    struct conversation c = {0};
+    json_t *value = NULL;
+    size_t at = 0;
+    assert_int_equal(json_parse_text(record, strlen(record), "test", &value, &e), OK);
+    enum status s = format_convert(format_find(format), value, &c, &e);
+    out[0] = 0;
+    if (s)
+        snprintf(out, size, "!%s %s", status_name(s), e.message);
+    else if (c.drop)
+        snprintf(out, size, "-%s", drop_name(c.drop));
+    else
+        for (size_t i = 0; i < c.num_turns; i++) {
+            const struct turn *t = &c.turns[i];
+            at += (size_t)snprintf(out + at, size - at, "%s%c:%.*s", i ? "|" : "", "suatx"[t->role],
+                                   (int)t -> text.n, t->text.data);
+            if (t->input.n)
+                at +=
+                    (size_t)snprintf(out + at, size - at, "+%.*s", (int)t->input.n, t->input.data);
+            if (t->weight != 1) at += (size_t)snprintf(out + at, size - at, "*%g", t->weight);
+        }
+    if (!s && c.repairs & REPAIR_LEADING_REPLY) strcat(out, " lead");
+    if (!s && c.repairs & REPAIR_TRAILING_QUESTION) strcat(out, " trail");
+    conversation_free(&c);
+    json_decref(value);
+}
+
+static void test_convert(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *format, *record, *want;
+    } cases[] = {
+        {"alpaca", "{\"instruction\":\"i\",\"input\":\"\",\"output\":\"o\",\"response\":\"x\"}",
+         "u:i|a:o"},
+        {"alpaca", "{\"instruction\":\"i\",\"input\":\"n\",\"output\":\"o\"}", "u:i+n|a:o"},
+        {"alpaca", "{\"instruction\":\"i\",\"output\":\"o\",\"system\":\"s\"}", "s:s|u:i|a:o"},
+        {"alpaca", "{\"instruction\":\"i\",\"input\":null,\"output\":\" \\n\"}", "-empty_reply"},
+        {"alpaca", "{\"instruction\":\"\\u00a0\",\"output\":\"o\"}", "-empty_turn"},
+        {"alpaca", "{\"instruction\":\"i\"}", "!ERR_FORMAT \"output\" is missing"},
+        {"alpaca", "{\"instruction\":\"i\",\"output\":5}", "!ERR_FORMAT \"output\" is no string"},
+        {"vicuna",
+         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\",\"value\":"
+         "\"a\"}]}",
+         "u:q|a:a"},
+        {"sharegpt",
+         "{\"conversations\":[{\"from\":\"system\",\"value\":\"\"},{\"from\":\"gpt\",\"value\":"
+         "\"x\"},{\"from\":\"user\",\"value\":\"q\"},{\"from\":\"bing\",\"value\":\"a\"},{\"from\":"
+         "\"human\",\"value\":\"z\"}]}",
+         "s:|u:q|a:a lead trail"},
+        {"sharegpt", "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"}]}", "-no_reply"},
+        {"sharegpt", "{\"conversations\":[]}", "-no_reply"},
+        {"sharegpt",
+         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"human\",\"value\":"
+         "\"q\"},{\"from\":\"gpt\",\"value\":\"a\"}]}",
+         "-roles"},
+        {"sharegpt",
+         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"function_call\","
+         "\"value\":\"a\"}]}",
+         "-unknown_role"},
+        {"sharegpt",
+         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"system\","
+         "\"value\":\"a\"}]}",
+         "-system_place"},
+        {"sharegpt", "{\"conversations\":\"x\"}", "!ERR_FORMAT \"conversations\" is no list"},
+        {"sharegpt",
+         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\"}]}",
+         "!ERR_FORMAT message 2 of \"conversations\": \"value\" is missing"},
+        {"openorca", "{\"system_prompt\":\"\",\"question\":\"q\",\"response\":\"r\"}", "u:q|a:r"},
+        {"orca", "{\"system_prompt\":\"s\",\"question\":\"q\",\"response\":\"r\"}", "s:s|u:q|a:r"},
+        {"openai",
+         "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"value\":\"q\"}],"
+         "\"loss_weight\":0.0},{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":"
+         "\"a\"},{\"type\":\"text\",\"text\":\"b\"}],\"weight\":0.5}]}",
+         "u:q*0|a:ab*0.5"},
+        {"openai", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
+         "!ERR_FORMAT message 1 of \"messages\": a content part of type \"image_url\""},
+        {"openai", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\",\"weight\":-1}]}",
+         "!ERR_FORMAT message 1 of \"messages\": \"weight\" of a message is no number from 0 on"},
+        {"openai",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
+         "\"content\":null}]}",
+         "-empty_reply"},
+        {"openai", "{\"messages\":[7]}",
+         "!ERR_FORMAT message 1 of \"messages\": a message is no object"},
+        {"prompt_completion", "{\"prompt\":\"p\",\"completion\":\"c\"}", "u:p|a:c"},
+        {"prompt_completion", "{\"prompt\":\"p\",\"completion\":\"\"}", "-empty_reply"},
+        {"text", "{\"text\":\"t\"}", "x:t"},
+        {"text", "{\"text\":\"\\n\"}", "-empty_text"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char out[512];
+        describe(cases[i].format, cases[i].record, out, sizeof out);
+        assert_string_equal(out, cases[i].want);
+    }
+}
+
+static void test_strip(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"", ""},
+        {" \t\r\n\x0b\x0c\x1c\x1f", ""},
+        {" a b ", "a b"},
+        {"\xe3\x80\x80 \xc2\xa0x\xe2\x80\xa8\xc2\x85", "x"},
+        {"\xe6\x97\xa9\xe4\xb8\x8a", "\xe6\x97\xa9\xe4\xb8\x8a"},
+        {"\xe2\x80\x8b", "\xe2\x80\x8b"}, /* zero width space is none */
+        {"\xf0\x9f\xa6\x99 ", "\xf0\x9f\xa6\x99"},
+        {"\x80\x80", "\x80\x80"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct text t = text_strip((struct text){cases[i][0], strlen(cases[i][0])});
+        assert_int_equal(t.n, strlen(cases[i][1]));
+        assert_memory_equal(t.data, cases[i][1], t.n);
+    }
+}
+
+static void test_detect(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want; /* a name, or part of the message */
+    } cases[] = {
+        {"{\"instruction\":\"\",\"input\":\"\",\"output\":\"\"}", "alpaca"},
+        {"[{\"id\":1,\"conversations\":[]}]", "sharegpt"},
+        {"{\"id\":\"\",\"system_prompt\":\"\",\"question\":\"\",\"response\":\"\"}", "openorca"},
+        {"{\"messages\":[]}", "openai"},
+        {"{\"prompt\":\"\",\"completion\":\"\"}", "prompt_completion"},
+        {"{\"text\":\"x\",\"url\":\"y\"}", "text"},
+        {"not even\n", "neither JSONL"},
+        {"{broken\n{\"text\":\"x\"}\n", "text"},
+        {"", "no readable record"},
+        {"{\"a\":1,\"b\":2}", "no format fits records with the fields a, b"},
+        {"{\"conversations\":[],\"chosen\":{},\"rejected\":{}}", "no format fits"},
+    };
+    char path[] = "/tmp/cria_format_XXXXXX";
+    close(mkstemp(path));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e = {0};
+        const struct format *f;
+        assert_int_equal(io_write_file(path, cases[i].text, strlen(cases[i].text), &e), OK);
+        enum status s = format_detect(path, 0, &f, &e);
+        if (s)
+            assert_non_null(strstr(e.message, cases[i].want));
+        else
+            assert_string_equal(f->name, cases[i].want);
+    }
+    unlink(path);
+    assert_null(format_find("nothing"));
+}
+
+static void test_allocation_failures(void **state)
+{
+    (void)state;
+    const char *record =
+        "{\"messages\":[{\"role\":\"user\",\"content\":[{\"text\":\"a\"},{\"text\":"
+        "\"b\"}]},{\"role\":\"assistant\",\"content\":\"a\"}]}";
+    struct err e = {0};
+    json_t *value = NULL;
+    assert_int_equal(json_parse_text(record, strlen(record), "test", &value, &e), OK);
+    for (long k = 1; k < 20; k++) {
+        struct conversation c = {0};
+        mem_fail_after(k);
+        enum status s = format_convert(format_find("openai"), value, &c, &e);
+        mem_fail_after(0);
+        conversation_free(&c);
+        if (!s) break;
+        assert_int_equal(s, ERR_MEMORY);
+    }
+    json_decref(value);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_convert),
+        cmocka_unit_test(test_strip),
+        cmocka_unit_test(test_detect),
+        cmocka_unit_test(test_allocation_failures),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

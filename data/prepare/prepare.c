@@ -1,0 +1,282 @@
+#include "data/prepare/prepare.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "data/jsonl/jsonl.h"
+#include "data/samples/encode.h"
+#include "data/store/store.h"
+
+enum { REPORT_JSON_MAX = 64 << 20 };
+
+struct run {
+    const struct prepare_options *options;
+    struct prepare_report *report;
+    struct encoder *encoder;
+    struct store_writer *writer;
+    struct conversation conversation;
+    struct sample sample;
+    prepare_watcher *watch;
+    void *ctx;
+    int64_t bytes_before, total_bytes; /* of the sources before this one; of all */
+};
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+/* ---- one record ---- */
+
+/* An invalid record: an error, or one more of that kind. Returns OK to go on. */
+static enum status invalid(struct run *r, struct prepare_source_report *s,
+                           const struct jsonl_record *record, struct err *e)
+{
+    enum status code = e->code;
+    if (!r->options->skip_bad) return code;
+    if (!s->dropped[DROP_BAD_RECORD].count) err_format(e, s->first_bad, sizeof s->first_bad);
+    prepare_tally_add(&s->dropped[DROP_BAD_RECORD], record->place);
+    *e = (struct err){0};
+    return OK;
+}
+
+/* Puts the record's place before a message that knows only its fields. */
+static void place_error(const struct prepare_source_report *s, const struct jsonl_record *record,
+                        struct err *e)
+{
+    snprintf(e->file, sizeof e->file, "%s", s->path);
+    e->line = (long)record->line;
+    if (s->is_array) err_wrap(e, "record %lld", (long long)record->number);
+}
+
+static int trained(const struct sample *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->weights[i] != 0) return 1;
+    return 0;
+}
+
+static void count_repairs(struct prepare_source_report *s, unsigned repairs, int64_t place)
+{
+    if (repairs & REPAIR_LEADING_REPLY) prepare_tally_add(&s->leading, place);
+    if (repairs & REPAIR_TRAILING_QUESTION) prepare_tally_add(&s->trailing, place);
+}
+
+static enum status add_record(struct run *r, size_t source, const struct jsonl_record *record,
+                              struct err *e)
+{
+    struct prepare_source_report *s = &r->report->sources[source];
+    struct conversation *c = &r->conversation;
+    s->counts.records++;
+    if (record->kind == JSONL_BAD) return invalid(r, s, record, e);
+    enum status st = format_convert(s->format, record->value, c, e);
+    if (!st && !c->drop) st = encoder_sample(r->encoder, c, &r->sample, e);
+    if (st) {
+        place_error(s, record, e);
+        return st == ERR_FORMAT || st == ERR_DATA ? invalid(r, s, record, e) : st;
+    }
+    if (!c->drop && !trained(&r->sample)) c->drop = DROP_NOT_TRAINED;
+    if (c->drop) {
+        prepare_tally_add(&s->dropped[c->drop], record->place);
+        return OK;
+    }
+    r->sample.source = (int32_t)source;
+    r->sample.line = record->place;
+    st = store_writer_append(r->writer, &r->sample, e);
+    if (st) {
+        place_error(s, record, e);
+        return st;
+    }
+    count_repairs(s, c->repairs, record->place);
+    prepare_count_document(&s->counts, &r->sample, r->options->max_length);
+    return OK;
+}
+
+/* ---- one source ---- */
+
+static void tell(struct run *r, size_t source, int64_t offset)
+{
+    const struct prepare_report *all = r->report;
+    struct prepare_progress p = {.source = source,
+                                 .path = all->sources[source].path,
+                                 .bytes = r->bytes_before + offset,
+                                 .total_bytes = r->total_bytes};
+    if (!r->watch) return;
+    for (size_t i = 0; i <= source; i++) p.documents += all->sources[i].counts.documents;
+    r->watch(r->ctx, &p);
+}
+
+static enum status add_source(struct run *r, size_t source, struct err *e)
+{
+    struct prepare_source_report *s = &r->report->sources[source];
+    struct jsonl *j = NULL;
+    struct jsonl_record record;
+    int64_t size = io_file_size(s->path), step = size / 100 + 1;
+    enum status st = jsonl_open(&j, s->path, r->options->max_record, e);
+    if (!st) s->is_array = jsonl_is_array(j);
+    for (int64_t next = 0; !st;) {
+        st = jsonl_next(j, &record, e);
+        if (st || record.kind == JSONL_END) break;
+        st = add_record(r, source, &record, e);
+        if (!st && jsonl_offset(j) >= next) {
+            tell(r, source, jsonl_offset(j));
+            next = jsonl_offset(j) + step;
+        }
+    }
+    if (!st) tell(r, source, jsonl_offset(j));
+    if (size > 0) r->bytes_before += size;
+    prepare_counts_add(&r->report->total, &s->counts);
+    jsonl_close(j);
+    return st;
+}
+
+/* ---- setup ---- */
+
+static enum status choose_format(const struct prepare_options *o, size_t i,
+                                 struct prepare_source_report *s, struct err *e)
+{
+    const char *name = o->sources[i].format;
+    s->detected = !name || !strcasecmp(name, "auto");
+    if (s->detected) {
+        TRY(format_detect(s->path, o->max_record, &s->format, e));
+        log_notice("%s: format %s %s", s->path, s->format->name, s->format->fields);
+        return OK;
+    }
+    if ((s->format = format_find(name))) return OK;
+    err_set(e, ERR_CONFIG, "%s: unknown format \"%s\"", s->path, name);
+    return err_hint(e,
+                    "known are auto, alpaca, sharegpt, openorca, openai, prompt_completion, text");
+}
+
+static enum status describe_sources(struct run *r, struct err *e)
+{
+    const struct prepare_options *o = r->options;
+    struct prepare_report *report = r->report;
+    if (!o->num_sources) {
+        err_set(e, ERR_CONFIG, "no dataset is named");
+        return err_hint(e, "list at least one file under datasets, or give --data FILE");
+    }
+    report->max_length = o->max_length;
+    report->sources = mem_calloc(o->num_sources, sizeof *report->sources);
+    if (!report->sources) return err_set(e, ERR_MEMORY, "no memory for the report");
+    report->num_sources = o->num_sources;
+    for (size_t i = 0; i < o->num_sources; i++) {
+        struct prepare_source_report *s = &report->sources[i];
+        if (!(s->path = mem_strdup(o->sources[i].path)))
+            return err_set(e, ERR_MEMORY, "no memory for the report");
+        TRY(choose_format(o, i, s, e));
+        TRY(hash_file(s->path, s->hash, e));
+        int64_t size = io_file_size(s->path);
+        r->total_bytes += size > 0 ? size : 0;
+    }
+    return OK;
+}
+
+static enum status open_writer(struct run *r, const char *out, struct err *e)
+{
+    const struct prepare_options *o = r->options;
+    char hash[HASH_HEX_SIZE] = "";
+    if (o->template) TRY(template_hash(o->template, hash, e));
+    struct store_settings settings = {
+        .tokenizer_hash = tokenizer_hash(o->tokenizer),
+        .template_name = o->template ? o->template->name : "",
+        .template_hash = hash,
+        .train_on = train_on_name(o->train_on),
+        .compat = "",
+        .tokenize_whole = o->tokenize_whole,
+        .vocab_size = tokenizer_vocab_size(o->tokenizer),
+    };
+    struct store_source *sources = mem_calloc(o->num_sources, sizeof *sources);
+    if (!sources) return err_set(e, ERR_MEMORY, "no memory for %zu sources", o->num_sources);
+    for (size_t i = 0; i < o->num_sources; i++) {
+        const struct prepare_source_report *s = &r->report->sources[i];
+        sources[i] = (struct store_source){base_name(s->path), s->path, s->hash};
+    }
+    enum status st = store_writer_open(&r->writer, out, &settings, sources, o->num_sources, e);
+    mem_free(sources);
+    return st;
+}
+
+/* ---- the whole ---- */
+
+/* Nothing was kept: says what became of the records instead. */
+static enum status nothing_left(const struct prepare_report *report, struct err *e)
+{
+    char why[320] = "";
+    size_t at = 0;
+    for (int reason = 1; reason < NUM_DROP_REASONS; reason++) {
+        int64_t n = 0;
+        for (size_t i = 0; i < report->num_sources; i++)
+            n += report->sources[i].dropped[reason].count;
+        if (n && at < sizeof why)
+            at += (size_t)snprintf(why + at, sizeof why - at, "%s%lld: %s", at ? "; " : "",
+                                   (long long)n, drop_text((enum drop_reason)reason));
+    }
+    err_set(e, ERR_DATA, "no document is left of %lld records%s%s",
+            (long long)report->total.records, why[0] ? ": " : "", why);
+    return err_hint(e, "check that the format is the right one for these files");
+}
+
+static enum status commit(struct run *r, struct err *e)
+{
+    struct buf json;
+    if (!r->report->total.documents) return nothing_left(r->report, e);
+    buf_init(&json, REPORT_JSON_MAX);
+    enum status st = prepare_report_json(r->report, &json);
+    if (st)
+        err_set(e, st, "the prepare report could not be written");
+    else
+        st = store_writer_commit(r->writer, json.data, e);
+    buf_free(&json);
+    return st;
+}
+
+enum status prepare_dataset(const struct prepare_options *options, const char *out,
+                            struct prepare_report *report, prepare_watcher *watch, void *ctx,
+                            struct err *e)
+{
+    struct run r = {.options = options, .report = report, .watch = watch, .ctx = ctx};
+    struct encode_options encode = {options->train_on, options->tokenize_whole};
+    enum status st = describe_sources(&r, e);
+    if (!st) st = encoder_create(&r.encoder, options->template, options->tokenizer, &encode, e);
+    if (!st) st = open_writer(&r, out, e);
+    for (size_t i = 0; !st && i < options->num_sources; i++) st = add_source(&r, i, e);
+    if (!st) st = commit(&r, e);
+    store_writer_close(r.writer);
+    encoder_destroy(r.encoder);
+    conversation_free(&r.conversation);
+    sample_free(&r.sample);
+    return st;
+}
+
+enum status prepare_cache_key(const struct prepare_options *o, char out[HASH_HEX_SIZE],
+                              struct err *e)
+{
+    char hash[HASH_HEX_SIZE] = "";
+    enum status st = OK;
+    struct hasher *h = hasher_create();
+    if (!h) return err_set(e, ERR_MEMORY, "no memory to hash the sources");
+    hasher_u64(h, STORE_FORMAT_VERSION);
+    hasher_string(h, tokenizer_hash(o->tokenizer));
+    if (o->template) st = template_hash(o->template, hash, e);
+    hasher_string(h, hash);
+    hasher_string(h, train_on_name(o->train_on));
+    hasher_u64(h, (uint64_t)(o->tokenize_whole != 0));
+    hasher_u64(h, (uint64_t)(o->skip_bad != 0));
+    hasher_u64(h, o->max_record);
+    hasher_u64(h, o->num_sources);
+    for (size_t i = 0; !st && i < o->num_sources; i++) {
+        const char *format = o->sources[i].format;
+        st = hash_file(o->sources[i].path, hash, e);
+        hasher_string(h, hash);
+        hasher_string(h, format ? format : "auto");
+    }
+    if (!st) hasher_hex(h, out);
+    hasher_destroy(h);
+    return st;
+}

@@ -1,0 +1,122 @@
+/* prepare.h - dataset files to one dataset file of ids, and an account of what became of each
+ * record.
+ *
+ * One streaming pass: read a record (jsonl), make it a conversation (formats), write it down
+ * (template), tokenize it (samples), append it (store). Memory stays at the largest record.
+ * Nothing is lost in silence: for every source
+ *
+ *     records = documents + the sum of dropped[]
+ *
+ * and a reason names up to PREPARE_EXAMPLES places. Records that are no valid ones (not JSON, a
+ * field missing) stop the run by default; with skip_bad they are counted as DROP_BAD_RECORD.
+ * max_length shapes the report alone: the file holds whole documents.
+ */
+#ifndef CRIA_DATA_PREPARE_H
+#define CRIA_DATA_PREPARE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/hash.h"
+#include "base/status.h"
+#include "data/formats/format.h"
+#include "data/template/template.h"
+#include "data/tokenizer/tokenizer.h"
+
+#define PREPARE_EXAMPLES 3
+#define PREPARE_BUCKETS 12 /* lengths up to 32, 64, ... 32768, 65536, and beyond */
+
+struct prepare_source {
+    const char *path;
+    const char *format; /* a format's name; NULL or "auto": detected */
+};
+
+struct prepare_options {
+    const struct prepare_source *sources;
+    size_t num_sources;
+    const struct tokenizer *tokenizer;
+    const struct template *template; /* NULL: plain text only */
+    enum train_on train_on;
+    int tokenize_whole;
+    int skip_bad;       /* go on behind invalid records */
+    size_t max_record;  /* bytes; 0: the default of jsonl.h */
+    int32_t max_length; /* for the report; 0: not looked at */
+};
+
+/* How many, and where the first of them are. */
+struct prepare_tally {
+    int64_t count;
+    int64_t places[PREPARE_EXAMPLES]; /* lines (JSONL) or record numbers (array) */
+};
+
+struct prepare_counts {
+    int64_t records, documents;
+    int64_t tokens, supervised; /* of the documents; supervised: weight other than 0 */
+    int64_t longest;            /* tokens */
+    int64_t lengths[PREPARE_BUCKETS];
+    int64_t cut_documents, cut_tokens; /* over max_length: how many, and tokens behind it */
+    int64_t cut_silent;                /* of these, left with nothing trained */
+};
+
+struct prepare_source_report {
+    char *path;
+    char hash[HASH_HEX_SIZE]; /* of the file's content */
+    const struct format *format;
+    int detected; /* by auto */
+    int is_array; /* places are record numbers */
+    struct prepare_counts counts;
+    struct prepare_tally dropped[NUM_DROP_REASONS];
+    struct prepare_tally leading, trailing; /* turns left out of kept records (conversation.h) */
+    char first_bad[512];                    /* what was wrong with the first invalid record; "" */
+};
+
+struct prepare_report {
+    struct prepare_source_report *sources; /* [num_sources] */
+    size_t num_sources;
+    struct prepare_counts total;
+    int32_t max_length;
+};
+
+struct prepare_progress {
+    size_t source; /* index */
+    const char *path;
+    int64_t bytes, total_bytes; /* over all sources */
+    int64_t documents;
+};
+
+typedef void prepare_watcher(void *ctx, const struct prepare_progress *p);
+
+/* Writes the dataset file at `out` and fills *report (zero it; prepare_report_free in any case: on
+ * failure it holds what was counted until then). `watch` may be NULL; it is called about a hundred
+ * times a source.
+ * ERR_IO, ERR_DISK_FULL, ERR_MEMORY; ERR_FORMAT (an invalid record or file); ERR_DATA (no format
+ * fits, or no document is left); ERR_CONFIG (unknown format, no sources, template and tokenizer
+ * do not go together). */
+MUST_CHECK enum status prepare_dataset(const struct prepare_options *options, const char *out,
+                                       struct prepare_report *report, prepare_watcher *watch,
+                                       void *ctx, struct err *e);
+
+/* 32 hex digits that name what prepare_dataset would write: content of the sources, tokenizer,
+ * template, options that decide ids or weights, version of the file format. Paths and max_length
+ * are no part of it. ERR_IO, ERR_MEMORY. */
+MUST_CHECK enum status prepare_cache_key(const struct prepare_options *options,
+                                         char out[HASH_HEX_SIZE], struct err *e);
+
+/* ---- the report (report.c) ---- */
+
+void prepare_report_free(struct prepare_report *r); /* zeroed is fine */
+
+void prepare_tally_add(struct prepare_tally *t, int64_t place);
+void prepare_count_document(struct prepare_counts *c, const struct sample *s, int32_t max_length);
+void prepare_counts_add(struct prepare_counts *to, const struct prepare_counts *from);
+int64_t prepare_dropped(const struct prepare_source_report *s); /* sum over the reasons */
+
+/* For people. ERR_MEMORY, ERR_FORMAT (over the cap). */
+MUST_CHECK enum status prepare_report_print(const struct prepare_report *r, struct buf *out);
+
+/* For programs, and for the dataset file: one JSON object, the same for the same input. ERR_MEMORY,
+ * ERR_FORMAT. */
+MUST_CHECK enum status prepare_report_json(const struct prepare_report *r, struct buf *out);
+
+#endif

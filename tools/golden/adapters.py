@@ -106,8 +106,8 @@ def main():
         write_adapter(folder, family, options, seed)
         outputs, shift = write_golden(folder, family, want_merged)
         size = sum(f.stat().st_size for f in folder.iterdir())
-        print(f"{family}/adapter_{name:12} {size / 1024:5.0f} KiB  loss {outputs['loss'].item():.4f}"
-              f"  logits away from the base's by {shift:.2f}")
+        print(f"{family}/adapter_{name:12} {size / 1024:5.0f} KiB"
+              f"  loss {outputs['loss'].item():.4f}  logits away from the base's by {shift:.2f}")
 
 
 if __name__ == "__main__":

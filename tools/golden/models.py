@@ -60,7 +60,8 @@ FAMILIES = {
     # Wavelengths 6.3 | 35.3 | 199, 1117 against the bounds 16 and 64: kept, blended, divided.
     "llama3_rope": Family(3, {
         "num_hidden_layers": 1, "hidden_size": 24, "num_attention_heads": 3,
-        "num_key_value_heads": 1, "rope_theta": 1000.0, "rope_scaling": LLAMA3_ROPE}, rewritten=True),
+        "num_key_value_heads": 1, "rope_theta": 1000.0, "rope_scaling": LLAMA3_ROPE},
+        rewritten=True),
     # The same weights and results under the old keys.
     "llama31_oldrope": Family(3, {
         "num_hidden_layers": 1, "hidden_size": 24, "num_attention_heads": 3,

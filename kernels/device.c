@@ -15,9 +15,9 @@ const char *dtype_name(enum dtype t) { return dtypes[t].name; }
 static const struct kernels *const backends[] = {&kernels_cpu, &kernels_null};
 enum { NUM_BACKENDS = sizeof backends / sizeof *backends };
 
-enum status device_open(struct device *d, const char *name, struct err *e)
+enum status device_open(struct device *d, const char *name, int threads, struct err *e)
 {
-    *d = (struct device){0};
+    *d = (struct device){.threads = threads};
     for (int i = 0; i < NUM_BACKENDS; i++) {
         if (strcmp(backends[i]->name, name) != 0) continue;
         TRY(backends[i]->open(d, e));

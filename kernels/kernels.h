@@ -140,8 +140,12 @@ struct kernels {
     const char *name;
 
     /* --- device and memory --- */
-    enum status (*open)(struct device *d, struct err *e); /* ERR_DEVICE, ERR_MEMORY */
+    /* d->threads holds the wish, 0 = all: ERR_DEVICE, ERR_MEMORY. */
+    enum status (*open)(struct device *d, struct err *e);
     void (*close)(struct device *d);
+    /* What decides the bits of results beside the inputs: libraries, versions, core type, threads.
+     */
+    void (*describe)(const struct device *d, char *out, size_t size);
     /* `bytes` of device memory, 256-aligned, zeroed: ERR_MEMORY. */
     enum status (*alloc)(struct device *d, size_t bytes, void **out, struct err *e);
     void (*release)(struct device *d, void *p, size_t bytes);
@@ -236,8 +240,9 @@ struct kernels {
 extern const struct kernels kernels_cpu;  /* fp32, OpenBLAS and OpenMP */
 extern const struct kernels kernels_null; /* computes nothing: shapes, plans and tests of graphs */
 
-/* Opens the backend of this name ("cpu", "null"); ERR_CONFIG for an unknown one. */
-MUST_CHECK enum status device_open(struct device *d, const char *name, struct err *e);
+/* Opens the backend of this name ("cpu", "null") with so many CPU threads (0: all cores this
+ * process may use). ERR_CONFIG for an unknown one, and what `open` returns. */
+MUST_CHECK enum status device_open(struct device *d, const char *name, int threads, struct err *e);
 void device_close(struct device *d); /* a zeroed one is fine */
 
 /* Sustained fp32 (or device-type) GEMM rate in FLOP/s, measured now on one square product for

@@ -2,6 +2,7 @@
 #include "kernels/cpu/cpu.h"
 
 #include <omp.h>
+#include <stdio.h>
 
 #include "base/mem.h"
 
@@ -9,11 +10,23 @@ static enum status cpu_open(struct device *d, struct err *e)
 {
     (void)e;
     d->type = DTYPE_F32;
+    if (d->threads > 0) omp_set_num_threads(d->threads);
     d->threads = omp_get_max_threads();
     return OK;
 }
 
 static void cpu_close(struct device *d) { (void)d; }
+
+/* OpenBLAS tells its version and the core it chose kernels for; another CBLAS has no such call. */
+extern char *openblas_get_config(void) __attribute__((weak));
+extern char *openblas_get_corename(void) __attribute__((weak));
+
+static void cpu_describe(const struct device *d, char *out, size_t size)
+{
+    const char *blas = openblas_get_config ? openblas_get_config() : "another CBLAS";
+    const char *core = openblas_get_corename ? openblas_get_corename() : "";
+    snprintf(out, size, "cpu, %s, core %s, %d threads", blas, core, d->threads);
+}
 
 /* mem_pages aligns to a page, so 256 is met. */
 static enum status cpu_alloc(struct device *d, size_t bytes, void **out, struct err *e)
@@ -70,6 +83,7 @@ const struct kernels kernels_cpu = {
     .name = "cpu",
     .open = cpu_open,
     .close = cpu_close,
+    .describe = cpu_describe,
     .alloc = cpu_alloc,
     .release = cpu_release,
     .upload = cpu_copy,

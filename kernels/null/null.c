@@ -4,6 +4,7 @@
  * zeros. Scratch sizes are the CPU's, since plans made here are for the CPU.
  */
 #include <omp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -14,11 +15,17 @@
 static enum status null_open(struct device *d, struct err *e)
 {
     d->type = DTYPE_F32;
+    if (d->threads > 0) omp_set_num_threads(d->threads);
     d->threads = omp_get_max_threads();
     return OK;
 }
 
 static void null_close(struct device *d) {}
+
+static void null_describe(const struct device *d, char *out, size_t size)
+{
+    snprintf(out, size, "null");
+}
 
 static enum status null_alloc(struct device *d, size_t bytes, void **out, struct err *e)
 {
@@ -186,6 +193,7 @@ const struct kernels kernels_null = {
     .name = "null",
     .open = null_open,
     .close = null_close,
+    .describe = null_describe,
     .alloc = null_alloc,
     .release = null_release,
     .upload = null_upload,

@@ -46,7 +46,7 @@ static void graph_init(struct graph *g, const char *device)
 {
     struct err e = {0};
     memset(g, 0, sizeof *g);
-    CHECK_OK(device_open(&g->device, device, &e), &e);
+    CHECK_OK(device_open(&g->device, device, 0, &e), &e);
     for (int p = 0; p < NUM_PARAMS; p++) {
         g->data[p] = mem_calloc(count(p), sizeof(float));
         g->grad[p] = mem_calloc(count(p), sizeof(float));

@@ -1,6 +1,20 @@
 #include "optim/schedule.h"
 
 #include <math.h>
+#include <string.h>
+
+static const char *const words[] = {
+#define X(name, word, factor) word,
+    SCHEDULE_TABLE(X)
+#undef X
+};
+
+enum schedule_kind schedule_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(words[i], name)) return (enum schedule_kind)i;
+    return SCHEDULE_LINEAR;
+}
 
 static double shape(enum schedule_kind kind, double p, double rho)
 {

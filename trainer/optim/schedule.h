@@ -30,6 +30,9 @@ struct schedule {
     double floor;          /* rho: smallest factor of cosine_with_min_lr */
 };
 
+/* The kind of this name; SCHEDULE_LINEAR for one that is not in the table. */
+enum schedule_kind schedule_find(const char *name);
+
 double schedule_lr(const struct schedule *s, int64_t step);
 
 #endif

@@ -20,7 +20,7 @@ static void set_trainable(struct engine *g)
 enum status engine_describe(struct engine *g, const struct engine_options *o, struct err *e)
 {
     *g = (struct engine){.options = *o};
-    TRY(device_open(&g->device, o->device, e));
+    TRY(device_open(&g->device, o->device, o->threads, e));
     TRY(model_create(&g->model, o->config, &g->params, e));
     if (o->lora) {
         g->has_lora = 1;

@@ -15,6 +15,7 @@
 #include "adapter/lora.h"
 #include "autograd/ops.h"
 #include "autograd/param.h"
+#include "base/hash.h"
 #include "data/loader/loader.h"
 #include "model/model.h"
 #include "objective/cross_entropy.h"
@@ -46,6 +47,7 @@ struct engine {
     struct model model;
     struct lora lora;
     int has_lora;
+    char base_hash[HASH_HEX_SIZE]; /* of the base weights as loaded; empty: none were */
     struct tape *tape;
     struct tape_plan train_plan, eval_plan, decode_plan;
     struct engine_memory memory;

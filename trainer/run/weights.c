@@ -18,12 +18,14 @@ static int of_adapter(const struct param *p) { return (p->flags & PARAM_FLOAT) !
 struct sink {
     struct engine *g;
     const struct param *p;
-    float *moment; /* NULL: the parameter itself */
+    float *moment;         /* NULL: the parameter itself */
+    struct hasher *hasher; /* of all that passes; NULL: nobody asks */
 };
 
 static void put(const struct sink *s, size_t first, size_t count, const float *values)
 {
     struct device *d = &s->g->device;
+    if (s->hasher) hasher_bytes(s->hasher, values, count * sizeof *values);
     if (s->moment)
         d->k->upload(d, s->moment + first, values, count * sizeof *values);
     else
@@ -69,15 +71,16 @@ static enum status refuse_unknown(const struct engine *g, const struct tensor_fi
     return OK;
 }
 
-static enum status load_all(struct engine *g, const char *path, int adapter, struct err *e)
+static enum status load_all(struct engine *g, const char *path, int adapter, struct hasher *hasher,
+                            struct err *e)
 {
     struct tensor_files *f = NULL;
     float *block = mem_calloc(BLOCK, sizeof *block);
-    enum status s =
-        block ? tensor_files_open(&f, path, e) : err_set(e, ERR_MEMORY, "no memory to load");
+    enum status s = block ? tensor_files_open(&f, path, e)
+                          : err_set(e, ERR_MEMORY, "no memory to load %s", path);
     if (!s) s = refuse_unknown(g, f, adapter, e);
     for (int32_t i = 0; !s && i < g->params.count; i++) {
-        struct sink sink = {g, &g->params.params[i], NULL};
+        struct sink sink = {g, &g->params.params[i], NULL, hasher};
         if (of_adapter(sink.p) == adapter) s = load_one(&sink, f, sink.p->name, block, e);
     }
     tensor_files_close(f);
@@ -87,14 +90,19 @@ static enum status load_all(struct engine *g, const char *path, int adapter, str
 
 enum status weights_load_base(struct engine *g, const char *dir, struct err *e)
 {
-    return load_all(g, dir, 0, e);
+    struct hasher *hasher = hasher_create();
+    enum status s = hasher ? OK : err_set(e, ERR_MEMORY, "no memory to load %s", dir);
+    if (!s) s = load_all(g, dir, 0, hasher, e);
+    if (!s) hasher_hex(hasher, g->base_hash);
+    hasher_destroy(hasher);
+    return s;
 }
 
 enum status weights_load_adapter(struct engine *g, const char *dir, struct err *e)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
-    return load_all(g, path, 1, e);
+    return load_all(g, path, 1, NULL, e);
 }
 
 /* --- saving --- */
@@ -223,7 +231,7 @@ enum status weights_load_state(struct engine *g, const char *path, struct err *e
         const struct param *p = &g->params.params[i];
         for (int part = 0; !s && p->trainable && part < 3; part++, expected++) {
             char name[PARAM_NAME_MAX + 8];
-            struct sink sink = {g, p, state_part(p, part)};
+            struct sink sink = {g, p, state_part(p, part), NULL};
             snprintf(name, sizeof name, "%s%s", p->name, state_suffixes[part]);
             s = load_one(&sink, f, name, block, e);
         }

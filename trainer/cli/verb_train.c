@@ -1,0 +1,128 @@
+/* cria train: the run, its live line, and what a signal does. */
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/progress.h"
+#include "cli/watch.h"
+#include "config/config.h"
+#include "run/trainer.h"
+
+static volatile sig_atomic_t stop_requested;
+
+/* The first signal asks to stop after the step; a second one is the default: it ends at once. */
+static void on_signal(int number)
+{
+    stop_requested = 1;
+    signal(number, SIG_DFL);
+}
+
+static void on_step(void *context, const struct train_log *log)
+{
+    char left[16];
+    (void)context;
+    progress_show(
+        "step %lld/%lld  loss %.4f  lr %.2e  grad %.3f  %.0f tokens/s  %2.0f %% of GEMM peak"
+        "  %s left",
+        (long long)log->step, (long long)log->total_steps, log->value[METRIC_loss],
+        log->value[METRIC_learning_rate], log->value[METRIC_grad_norm],
+        log->value[METRIC_tokens_per_second], 100 * log->value[METRIC_floor_share],
+        progress_time(log->remaining, left));
+}
+
+static void on_log(void *context, const struct train_log *log)
+{
+    char left[16];
+    (void)context;
+    progress_say(
+        "step %lld/%lld  epoch %.2f  loss %.4f  lr %.2e  grad %.3f  accuracy %.3f  %.0f tokens/s  "
+        "%2.0f %% of GEMM peak  %s left",
+        (long long)log->step, (long long)log->total_steps, log->epoch, log->value[METRIC_loss],
+        log->value[METRIC_learning_rate], log->value[METRIC_grad_norm],
+        log->value[METRIC_mean_token_accuracy], log->value[METRIC_tokens_per_second],
+        100 * log->value[METRIC_floor_share], progress_time(log->remaining, left));
+}
+
+static void on_evaluation(void *context, const struct eval_log *log)
+{
+    (void)context;
+    progress_say("step %lld  eval loss %.4f  accuracy %.3f  over %lld tokens", (long long)log->step,
+                 log->loss, log->accuracy, (long long)log->num_tokens);
+}
+
+static void on_save(void *context, const char *path)
+{
+    (void)context;
+    progress_say("saved %s", path);
+}
+
+static void introduce(const struct session *s)
+{
+    const struct loader_report *r = loader_report(s->train_loader);
+    const struct engine_memory *m = &s->engine.memory;
+    int64_t trained = 0, all = 0;
+    for (int32_t i = 0; i < s->engine.params.count; i++) {
+        const struct param *p = &s->engine.params.params[i];
+        all += (int64_t)p->n;
+        if (p->trainable) trained += (int64_t)p->n;
+    }
+    progress_say("%lld of %lld parameters are trained, %d threads", (long long)trained,
+                 (long long)all, s->engine.device.threads);
+    progress_say("an epoch: %lld documents, %lld tokens, %lld trained (%.1f %%), %lld steps; %lld "
+                 "steps in all",
+                 (long long)r->documents, (long long)r->tokens, (long long)r->supervised,
+                 100.0 * (double)r->supervised / (double)r->tokens, (long long)r->steps_per_epoch,
+                 (long long)s->total_steps);
+    if (r->cut_documents)
+        progress_say("%lld documents are longer than max_length: %lld tokens cut off",
+                     (long long)r->cut_documents, (long long)r->cut_tokens);
+    if (r->dropped_documents)
+        progress_say("%lld documents have nothing to learn within max_length and are left out",
+                     (long long)r->dropped_documents);
+    progress_say("memory: run %.1f MB, step %.1f MB, scratch %.1f MB", (double)m->run / 1e6,
+                 (double)m->step / 1e6, (double)m->scratch / 1e6);
+    if (s->resume[0]) progress_say("going on from %s, step %lld", s->resume, (long long)s->done);
+}
+
+static enum status run(const struct config *c, struct err *e)
+{
+    static struct session session; /* large, and only one */
+    struct train_observer observer = {.step = on_step,
+                                      .logged = on_log,
+                                      .evaluated = on_evaluation,
+                                      .saved = on_save,
+                                      .stop = &stop_requested};
+    enum status s = session_open(&session, c, &watch_preparing, e);
+    if (!s) {
+        introduce(&session);
+        signal(SIGTERM, on_signal);
+        signal(SIGINT, on_signal);
+        s = trainer_run(&session, &observer, e);
+    }
+    progress_clear();
+    session_close(&session);
+    return s;
+}
+
+enum status verb_train(const struct cli_verb *v, int argc, char **argv, struct err *e)
+{
+    struct config c = {0};
+    struct cli_args args = {0};
+    struct buf keys;
+    buf_init(&keys, 1 << 20);
+    if (config_help(&keys)) return err_set(e, ERR_MEMORY, "no memory for the list of keys");
+    args.about = keys.data;
+    enum status s = cli_parse(v, &args, argc, argv, e);
+    if (!s && !args.help && !args.num_positional) {
+        s = err_set(e, ERR_CONFIG, "cria train needs a config file");
+        err_hint(e, "cria train CONFIG [key=value ...]; configs/ has recipes");
+    }
+    int run_it = !s && !args.help;
+    int has_file = run_it && !strchr(args.positional[0], '=');
+    if (run_it)
+        s = config_load(&c, has_file ? args.positional[0] : NULL, args.positional + has_file,
+                        args.num_positional - (size_t)has_file, e);
+    if (run_it && !s) s = run(&c, e);
+    config_free(&c);
+    buf_free(&keys);
+    return s;
+}

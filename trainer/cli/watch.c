@@ -1,0 +1,30 @@
+#include "cli/watch.h"
+
+#include "base/log.h"
+#include "cli/progress.h"
+
+static double began;
+
+static void progress(void *context, const struct prepare_progress *p)
+{
+    char left[16];
+    double now = clock_seconds();
+    (void)context;
+    if (!p->bytes || began == 0) began = now;
+    double share = p->total_bytes ? (double)p->bytes / (double)p->total_bytes : 1;
+    double rest = share > 0 ? (now - began) * (1 - share) / share : 0;
+    progress_show("preparing %s  %3.0f %%  %lld documents  %s left", p->path, 100 * share,
+                  (long long)p->documents, progress_time(rest, left));
+}
+
+static void prepared(void *context, const struct prepare_report *report, const char *path)
+{
+    struct buf text;
+    (void)context;
+    buf_init(&text, 1 << 22);
+    if (!prepare_report_print(report, &text)) progress_say("%s", text.data);
+    progress_say("prepared into %s", path);
+    buf_free(&text);
+}
+
+const struct dataset_watcher watch_preparing = {NULL, progress, prepared};

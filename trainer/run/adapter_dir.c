@@ -1,0 +1,23 @@
+#include "run/adapter_dir.h"
+
+#include "base/mem.h"
+
+enum status adapter_dir_open(struct adapter_dir *a, const char *dir, struct err *e)
+{
+    *a = (struct adapter_dir){0};
+    TRY(peft_open(&a->peft, dir, e));
+    a->targets = mem_calloc(a->peft.num_modules, sizeof *a->targets);
+    if (!a->targets) return err_set(e, ERR_MEMORY, "no memory for adapter %s", dir);
+    for (size_t i = 0; i < a->peft.num_modules; i++) a->targets[i] = a->peft.modules[i].path;
+    const struct peft_config *c = &a->peft.config;
+    a->options = (struct lora_options){c->r,          c->lora_alpha, c->lora_dropout,
+                                       c->use_rslora, a->targets,    a->peft.num_modules};
+    return OK;
+}
+
+void adapter_dir_close(struct adapter_dir *a)
+{
+    mem_free(a->targets);
+    peft_close(&a->peft);
+    *a = (struct adapter_dir){0};
+}

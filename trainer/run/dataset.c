@@ -1,0 +1,195 @@
+#include "run/dataset.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/io.h"
+#include "base/mem.h"
+
+static struct config_datasets list_of(const struct dataset_request *r)
+{
+    return r->key == KEY_datasets ? r->config->datasets : r->config->eval_dataset;
+}
+
+static int is_prepared(const char *path)
+{
+    size_t n = strlen(path);
+    return (n > 3 && !strcmp(path + n - 3, ".h5")) || (n > 5 && !strcmp(path + n - 5, ".hdf5"));
+}
+
+static enum train_on train_on_of(const struct config *c)
+{
+    enum train_on t = TRAIN_ASSISTANT;
+    train_on_find(config_word(c, KEY_train_on), &t);
+    return t;
+}
+
+static struct prepare_options options_of(const struct dataset_request *r,
+                                         const struct prepare_source *sources, size_t n)
+{
+    const struct config *c = r->config;
+    return (struct prepare_options){.sources = sources,
+                                    .num_sources = n,
+                                    .tokenizer = r->tokenizer,
+                                    .template = r->template,
+                                    .train_on = train_on_of(c),
+                                    .tokenize_whole = c->tokenize_whole,
+                                    .max_length = (int32_t)c->max_length};
+}
+
+/* ".cria-cache" in the directory that holds output_dir. */
+static enum status cache_dir(const struct config *c, char *out, size_t size, struct err *e)
+{
+    const char *slash;
+    size_t n = strlen(c->output_dir);
+    while (n > 1 && c->output_dir[n - 1] == '/') n--;
+    for (slash = c->output_dir + n; slash > c->output_dir && slash[-1] != '/';) slash--;
+    int parent = (int)(slash - c->output_dir);
+    if ((size_t)snprintf(out, size, "%.*s.cria-cache", parent, c->output_dir) >= size)
+        return err_set(e, ERR_IO, "path too long: %s", c->output_dir);
+    return OK;
+}
+
+static enum status prepare_at(const struct dataset_watcher *watcher,
+                              const struct prepare_options *o, const char *path, struct err *e)
+{
+    struct prepare_report report = {0};
+    const struct dataset_watcher none = {0}, *w = watcher ? watcher : &none;
+    enum status s = prepare_dataset(o, path, &report, w->progress, w->context, e);
+    if (!s && w->prepared) w->prepared(w->context, &report, path);
+    prepare_report_free(&report);
+    return s;
+}
+
+static enum status prepare_sources(const struct dataset_request *r,
+                                   const struct prepare_source *sources, size_t n, char *out,
+                                   size_t size, struct err *e)
+{
+    char dir[IO_PATH_MAX], key[HASH_HEX_SIZE], name[HASH_HEX_SIZE + 8];
+    struct prepare_options o = options_of(r, sources, n);
+    TRY(cache_dir(r->config, dir, sizeof dir, e));
+    TRY(io_make_dirs(dir, e));
+    TRY(prepare_cache_key(&o, key, e));
+    snprintf(name, sizeof name, "%s.h5", key);
+    TRY(io_join(out, size, dir, name, e));
+    return io_file_size(out) >= 0 ? OK : prepare_at(r->watcher, &o, out, e);
+}
+
+enum status dataset_prepare(const struct dataset_request *r, char *out, size_t size, struct err *e)
+{
+    struct config_datasets list = list_of(r);
+    struct prepare_source *sources = mem_calloc(list.n, sizeof *sources);
+    if (!sources) return err_set(e, ERR_MEMORY, "no memory for %zu datasets", list.n);
+    for (size_t i = 0; i < list.n; i++)
+        sources[i] = (struct prepare_source){list.items[i].path, list.items[i].format};
+    enum status s = prepare_sources(r, sources, list.n, out, size, e);
+    mem_free(sources);
+    return s;
+}
+
+static enum status open_prepared(struct store **out, const struct dataset_request *r,
+                                 const char *path, struct err *e)
+{
+    char hash[HASH_HEX_SIZE] = "";
+    if (r->template) template_hash(r->template, hash);
+    struct store_settings want = {.tokenizer_hash = tokenizer_hash(r->tokenizer),
+                                  .template_name = r->template ? r->template->name : NULL,
+                                  .template_hash = r->template ? hash : NULL,
+                                  .train_on = train_on_name(train_on_of(r->config)),
+                                  .tokenize_whole = r->config->tokenize_whole};
+    TRY(store_open(out, path, e));
+    enum status s = store_expect(*out, &want, e);
+    if (s) {
+        store_close(*out);
+        *out = NULL;
+    }
+    return s;
+}
+
+enum status dataset_open(struct store **out, const struct dataset_request *r, struct err *e)
+{
+    struct config_datasets list = list_of(r);
+    char path[IO_PATH_MAX];
+    size_t prepared = 0;
+    *out = NULL;
+    for (size_t i = 0; i < list.n; i++) prepared += (size_t)is_prepared(list.items[i].path);
+    if (prepared && list.n > 1) {
+        config_fail(r->config, r->key, e, "a prepared .h5 file cannot be mixed with others");
+        return err_hint(e, "list the raw files; they are prepared together");
+    }
+    if (prepared) return open_prepared(out, r, list.items[0].path, e);
+    TRY(dataset_prepare(r, path, sizeof path, e));
+    return store_open(out, path, e);
+}
+
+static enum status list_templates(struct err *e)
+{
+    char names[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; template_at(i); i++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
+                                 template_at(i)->name);
+    return err_hint(e, "template: one of %s", names);
+}
+
+static enum status unknown_template(const struct config *c, struct err *e)
+{
+    if (c->template)
+        config_fail(c, KEY_template, e, "there is no template \"%s\"", c->template);
+    else
+        err_set(e, ERR_CONFIG, "stage sft needs a template");
+    return list_templates(e);
+}
+
+enum status dataset_tools(const struct config *c, struct tokenizer **tokenizer,
+                          const struct template **template, struct err *e)
+{
+    *template = NULL;
+    TRY(config_require(c, KEY_model_name_or_path, e));
+    if (c->stage == CONFIG_STAGE_SFT) {
+        *template = c->template ? template_find(c->template) : NULL;
+        if (!*template) return unknown_template(c, e);
+    }
+    return tokenizer_open(tokenizer, c->model_name_or_path, e);
+}
+
+#define FILES_MAX 256
+
+/* "a.json,b.json" cut in place. */
+static enum status split_files(char *text, struct prepare_source *sources, size_t *n,
+                               const char *format, struct err *e)
+{
+    char *rest;
+    *n = 0;
+    for (char *at = strtok_r(text, ",", &rest); at; at = strtok_r(NULL, ",", &rest)) {
+        if (*n == FILES_MAX) return err_set(e, ERR_CONFIG, "more than %d files", FILES_MAX);
+        sources[(*n)++] = (struct prepare_source){at, format};
+    }
+    return *n ? OK : err_set(e, ERR_CONFIG, "no files are named");
+}
+
+static enum status prepare_named(const struct dataset_file_request *r, char *files, struct err *e)
+{
+    struct prepare_source sources[FILES_MAX];
+    struct prepare_options o = {.sources = sources, .max_length = r->max_length};
+    struct tokenizer *tokenizer;
+    TRY(split_files(files, sources, &o.num_sources, r->format, e));
+    if (r->template && !(o.template = template_find(r->template))) {
+        err_set(e, ERR_CONFIG, "there is no template \"%s\"", r->template);
+        return list_templates(e);
+    }
+    TRY(tokenizer_open(&tokenizer, r->tokenizer, e));
+    o.tokenizer = tokenizer;
+    enum status s = prepare_at(r->watcher, &o, r->out, e);
+    tokenizer_close(tokenizer);
+    return s;
+}
+
+enum status dataset_prepare_file(const struct dataset_file_request *r, struct err *e)
+{
+    char *files = mem_strdup(r->files);
+    if (!files) return err_set(e, ERR_MEMORY, "no memory for the list of files");
+    enum status s = prepare_named(r, files, e);
+    mem_free(files);
+    return s;
+}

@@ -1,0 +1,55 @@
+/* dataset.h - from the config's list of files to an open dataset file.
+ *
+ * Raw files are prepared once into a cache beside the output, ".cria-cache/KEY.h5", where KEY names
+ * all that decides the ids (data/prepare/prepare.h): a second run, another max_length, another rank
+ * find it there. A prepared .h5 file is taken as it is, if it was made with this tokenizer and
+ * template.
+ */
+#ifndef CRIA_RUN_DATASET_H
+#define CRIA_RUN_DATASET_H
+
+#include "config/config.h"
+#include "data/prepare/prepare.h"
+#include "data/store/store.h"
+
+/* Who wants to see the preparing. Any function may be NULL. */
+struct dataset_watcher {
+    void *context;
+    prepare_watcher *progress;
+    void (*prepared)(void *context, const struct prepare_report *report, const char *path);
+};
+
+struct dataset_request {
+    const struct config *config;
+    enum config_key key; /* KEY_datasets or KEY_eval_dataset */
+    const struct tokenizer *tokenizer;
+    const struct template *template;       /* NULL: stage pt */
+    const struct dataset_watcher *watcher; /* NULL */
+};
+
+/* ERR_CONFIG (formats, mixed .h5 and raw files), ERR_DATA, ERR_FORMAT, ERR_IO, ERR_DISK_FULL,
+ * ERR_MEMORY. */
+MUST_CHECK enum status dataset_open(struct store **out, const struct dataset_request *r,
+                                    struct err *e);
+
+/* The path of the cached file for this list into out[size], prepared if it was not there. Errors as
+ * above. */
+MUST_CHECK enum status dataset_prepare(const struct dataset_request *r, char *out, size_t size,
+                                       struct err *e);
+
+/* Without a config: comma-separated raw files into the dataset file `out`. */
+struct dataset_file_request {
+    const char *files, *format; /* "auto": each file for itself */
+    const char *tokenizer;      /* directory or file */
+    const char *template;       /* NULL: plain text */
+    int32_t max_length;         /* for the report; 0: not looked at */
+    const char *out;
+    const struct dataset_watcher *watcher;
+};
+MUST_CHECK enum status dataset_prepare_file(const struct dataset_file_request *r, struct err *e);
+
+/* The tokenizer of the model directory and the template the config names (NULL for stage pt). */
+MUST_CHECK enum status dataset_tools(const struct config *c, struct tokenizer **tokenizer,
+                                     const struct template **template, struct err *e);
+
+#endif

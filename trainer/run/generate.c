@@ -1,0 +1,79 @@
+#include "run/generate.h"
+
+#include <math.h>
+
+#include "base/mem.h"
+
+void generate_add_stop(struct generate_options *o, int32_t id)
+{
+    if (id < 0 || o->num_stops == GENERATE_STOPS_MAX) return;
+    for (int32_t i = 0; i < o->num_stops; i++)
+        if (o->stops[i] == id) return;
+    o->stops[o->num_stops++] = id;
+}
+
+static int is_stop(const struct generate_options *o, int32_t id)
+{
+    for (int32_t i = 0; i < o->num_stops; i++)
+        if (o->stops[i] == id) return 1;
+    return 0;
+}
+
+static enum status feed(struct engine *g, const int32_t *ids, size_t n, float *logits,
+                        struct err *e)
+{
+    size_t at_once = (size_t)g->options.decode_rows;
+    for (size_t at = 0; at < n; at += at_once) {
+        size_t piece = n - at < at_once ? n - at : at_once;
+        TRY(engine_decode(g, ids + at, (int32_t)piece, logits, e));
+    }
+    return OK;
+}
+
+static enum status check_logits(const struct sampler *s, const float *logits, struct err *e)
+{
+    for (int32_t i = 0; i < s->vocab; i++)
+        if (isnan(logits[i]))
+            return err_set(e, ERR_NUMERIC,
+                           "the model's logits are not numbers: are the weights whole?");
+    return OK;
+}
+
+static enum status loop(struct engine *g, struct sampler *s, const struct generate_options *o,
+                        uint64_t sequence, generate_listener *listen, void *context,
+                        struct id_list *out, enum generate_end *end, float *logits, struct err *e)
+{
+    *end = GENERATE_LENGTH;
+    for (int32_t step = 0; step < o->max_new_tokens; step++) {
+        TRY(check_logits(s, logits, e));
+        int32_t id = sampler_draw(s, logits, sequence, (uint32_t)step);
+        *end = GENERATE_STOP_TOKEN;
+        if (is_stop(o, id)) return OK;
+        if (out && id_list_append(out, &id, 1))
+            return err_set(e, ERR_MEMORY, "no memory for the generated ids");
+        *end = GENERATE_LISTENER;
+        if (listen && listen(context, id)) return OK;
+        *end = GENERATE_LENGTH;
+        if (step + 1 == o->max_new_tokens) return OK;
+        *end = GENERATE_CACHE_FULL;
+        if (g->cache_length == g->options.cache_rows) return OK;
+        TRY(engine_decode(g, &id, 1, logits, e));
+        *end = GENERATE_LENGTH;
+    }
+    return OK;
+}
+
+enum status generate(struct engine *g, struct sampler *s, const int32_t *prompt, size_t n,
+                     const struct generate_options *o, uint64_t sequence, generate_listener *listen,
+                     void *context, struct id_list *out, enum generate_end *end, struct err *e)
+{
+    float *logits = mem_calloc((size_t)s->vocab, sizeof *logits);
+    if (!logits) return err_set(e, ERR_MEMORY, "no memory for logits");
+    engine_decode_reset(g);
+    enum status status =
+        n ? OK : err_set(e, ERR_SHAPE, "an empty prompt and no token to start from");
+    if (!status) status = feed(g, prompt, n, logits, e);
+    if (!status) status = loop(g, s, o, sequence, listen, context, out, end, logits, e);
+    mem_free(logits);
+    return status;
+}

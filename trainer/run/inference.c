@@ -1,0 +1,248 @@
+#include "run/inference.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/io.h"
+#include "base/json.h"
+#include "data/formats/format.h"
+#include "data/jsonl/jsonl.h"
+#include "run/sidecar.h"
+#include "run/weights.h"
+
+#define DECODE_ROWS 256  /* prompt tokens fed at once */
+#define CONTEXT_MAX 4096 /* rows of the cache unless asked for more: models claim up to 131072 */
+#define TEXT_MAX ((size_t)1 << 26)
+
+/* --- opening --- */
+
+static enum status find_template(const struct inference_options *o, const struct sidecar *s,
+                                 const struct template **out, struct err *e)
+{
+    const char *name = o->template ? o->template : s->template_name;
+    *out = NULL;
+    if (o->raw) return OK;
+    if (!name[0]) {
+        err_set(e, ERR_CONFIG, "no template is known for %s", o->adapter ? o->adapter : o->model);
+        return err_hint(e, "give --template NAME, or --raw to continue the text as it is");
+    }
+    *out = template_find(name);
+    if (*out) return OK;
+    err_set(e, ERR_CONFIG, "there is no template \"%s\"", name);
+    return err_hint(e, "cria prepare --help lists them");
+}
+
+static void add_stops(struct inference *f, const struct sidecar *s)
+{
+    const int32_t *ends;
+    size_t n = encoder_end_ids(f->encoder, &ends);
+    for (size_t i = 0; i < n; i++) generate_add_stop(&f->generate, ends[i]);
+    for (int32_t i = 0; i < s->num_ends; i++) generate_add_stop(&f->generate, s->ends[i]);
+    for (int32_t i = 0; i < f->config.num_eos; i++)
+        generate_add_stop(&f->generate, f->config.eos[i]);
+}
+
+static enum status open_text(struct inference *f, const struct inference_options *o, struct err *e)
+{
+    struct sidecar sidecar;
+    const struct template *template;
+    const char *dir = o->adapter ? o->adapter : o->model;
+    struct encode_options encode = {TRAIN_ASSISTANT, 0};
+    TRY(sidecar_read(&sidecar, dir, e));
+    TRY(find_template(o, &sidecar, &template, e));
+    TRY(tokenizer_open(&f->tokenizer, o->model, e));
+    if (tokenizer_vocab_size(f->tokenizer) > f->config.vocab_size)
+        return err_set(e, ERR_CONFIG, "%s: the tokenizer has %d tokens, the model %d", o->model,
+                       (int)tokenizer_vocab_size(f->tokenizer), (int)f->config.vocab_size);
+    TRY(encoder_create(&f->encoder, template, f->tokenizer, &encode, e));
+    add_stops(f, &sidecar);
+    return OK;
+}
+
+static enum status open_engine(struct inference *f, const struct inference_options *o,
+                               struct err *e)
+{
+    int64_t most = f->config.max_positions, rows = o->context ? o->context : most;
+    if (!o->context && rows > CONTEXT_MAX) rows = CONTEXT_MAX;
+    if (rows < 2 || rows > most)
+        return err_set(e, ERR_CONFIG, "a context of %lld tokens; this model takes 2 to %lld",
+                       (long long)rows, (long long)most);
+    struct engine_options options = {
+        .device = "cpu",
+        .threads = o->threads,
+        .config = &f->config,
+        .lora = o->adapter ? &f->adapter.options : NULL,
+        .positions = (int32_t)rows,
+        .cache_rows = (int32_t)rows,
+        .decode_rows = rows < DECODE_ROWS ? (int32_t)rows : DECODE_ROWS,
+    };
+    TRY(engine_describe(&f->engine, &options, e));
+    TRY(engine_allocate(&f->engine, e));
+    TRY(weights_load_base(&f->engine, o->model, e));
+    return o->adapter ? weights_load_adapter(&f->engine, o->adapter, e) : OK;
+}
+
+enum status inference_open(struct inference *f, const struct inference_options *o, struct err *e)
+{
+    *f = (struct inference){.raw = o->raw};
+    if (o->max_new_tokens < 1 || o->max_new_tokens > INT32_MAX)
+        return err_set(e, ERR_CONFIG, "--max-new-tokens must be at least 1");
+    f->generate.max_new_tokens = (int32_t)o->max_new_tokens;
+    TRY(model_config_read(&f->config, o->model, e));
+    TRY(sampler_init(&f->sampler, &o->sampling, f->config.vocab_size, e));
+    TRY(open_text(f, o, e));
+    if (o->adapter) TRY(adapter_dir_open(&f->adapter, o->adapter, e));
+    return open_engine(f, o, e);
+}
+
+void inference_close(struct inference *f)
+{
+    engine_free(&f->engine);
+    sampler_free(&f->sampler);
+    encoder_destroy(f->encoder);
+    tokenizer_close(f->tokenizer);
+    adapter_dir_close(&f->adapter);
+    model_config_free(&f->config);
+    *f = (struct inference){0};
+}
+
+/* --- prompts --- */
+
+enum status inference_prompt(struct inference *f, const struct conversation *c, struct id_list *out,
+                             struct err *e)
+{
+    return encoder_prompt(f->encoder, c, out, e);
+}
+
+enum status inference_raw_prompt(struct inference *f, const char *text, struct id_list *out,
+                                 struct err *e)
+{
+    int32_t bos = tokenizer_bos(f->tokenizer);
+    int wanted = tokenizer_adds_bos(f->tokenizer) || !text[0];
+    if (wanted && bos >= 0 && id_list_append(out, &bos, 1))
+        return err_set(e, ERR_MEMORY, "no memory for the prompt");
+    struct tokenizer_scratch *s = tokenizer_scratch_create();
+    if (!s) return err_set(e, ERR_MEMORY, "no memory to tokenize");
+    enum status status =
+        tokenizer_encode(f->tokenizer, s, text, strlen(text), TOK_TEXT_START, out, e);
+    tokenizer_scratch_destroy(s);
+    return status;
+}
+
+/* --- answers --- */
+
+struct printing {
+    const struct tokenizer *tokenizer;
+    struct inference_answer *answer;
+    enum status failed;
+};
+
+static int print_token(void *context, int32_t id)
+{
+    struct printing *p = context;
+    struct buf *text = p->answer->text;
+    size_t before = text->len;
+    p->failed = tokenizer_token_bytes(p->tokenizer, id, before == 0, text);
+    if (!p->failed && p->answer->grown && text->len > before)
+        p->answer->grown(p->answer->context, text->data + before, text->len - before);
+    return p->failed != OK;
+}
+
+enum status inference_answer(struct inference *f, const struct id_list *prompt, uint64_t sequence,
+                             struct inference_answer *a, struct err *e)
+{
+    struct printing p = {f->tokenizer, a, OK};
+    TRY(generate(&f->engine, &f->sampler, prompt->ids, prompt->len, &f->generate, sequence,
+                 print_token, &p, NULL, &a->end, e));
+    return p.failed ? err_set(e, p.failed, "no memory for the answer") : OK;
+}
+
+/* --- files --- */
+
+/* The last reply, if the conversation ends with one, is the reference and not part of the prompt.
+ */
+static struct text take_reference(struct conversation *c)
+{
+    struct text none = {NULL, 0};
+    if (!c->num_turns || c->turns[c->num_turns - 1].role != ROLE_ASSISTANT) return none;
+    return c->turns[--c->num_turns].text;
+}
+
+static enum status write_answer(FILE *out, const char *path, const struct conversation *c,
+                                struct text reference, const struct buf *answer, struct err *e)
+{
+    struct buf line;
+    const struct text *question = c->num_turns ? &c->turns[c->num_turns - 1].text : NULL;
+    buf_init(&line, TEXT_MAX);
+    json_t *o = json_object();
+    if (question) json_object_set_new(o, "prompt", json_stringn(question->data, question->n));
+    json_t *text = json_stringn(answer->data ? answer->data : "", answer->len);
+    if (!text) text = json_string("\xEF\xBF\xBD"); /* the model ended inside a character */
+    json_object_set_new(o, "response", text);
+    if (reference.data)
+        json_object_set_new(o, "reference", json_stringn(reference.data, reference.n));
+    enum status s = json_append_text(o, &line, e);
+    if (!s && (fprintf(out, "%s\n", line.data) < 0 || fflush(out))) s = err_errno(e, "%s", path);
+    json_decref(o);
+    buf_free(&line);
+    return s;
+}
+
+struct file_job {
+    struct inference *f;
+    struct conversation conversation;
+    struct id_list prompt;
+    struct buf text;
+    int64_t done;
+};
+
+static enum status answer_record(struct file_job *j, const struct format *format,
+                                 const json_t *record, FILE *out, const char *out_path,
+                                 struct err *e)
+{
+    struct inference_answer a = {.text = &j->text};
+    conversation_clear(&j->conversation);
+    TRY(format->convert(record, &j->conversation, e));
+    struct text reference = take_reference(&j->conversation);
+    j->prompt.len = 0;
+    buf_clear(&j->text);
+    TRY(inference_prompt(j->f, &j->conversation, &j->prompt, e));
+    TRY(inference_answer(j->f, &j->prompt, (uint64_t)j->done, &a, e));
+    j->done++;
+    return write_answer(out, out_path, &j->conversation, reference, &j->text, e);
+}
+
+static enum status answer_all(struct file_job *j, struct jsonl *records,
+                              const struct format *format, FILE *out, const char *out_path,
+                              void (*told)(void *context, int64_t done), void *context,
+                              struct err *e)
+{
+    for (;;) {
+        struct jsonl_record r;
+        TRY(jsonl_next(records, &r, e));
+        if (r.kind == JSONL_END) return OK;
+        if (r.kind == JSONL_BAD) return e->code;
+        enum status s = answer_record(j, format, r.value, out, out_path, e);
+        if (s) return err_wrap(e, "record %lld", (long long)r.place);
+        if (told) told(context, j->done);
+    }
+}
+
+enum status inference_file(struct inference *f, const char *data, const char *out_path,
+                           void (*told)(void *context, int64_t done), void *context, struct err *e)
+{
+    const struct format *format;
+    struct jsonl *records = NULL;
+    struct file_job j = {.f = f};
+    TRY(format_detect(data, 0, &format, e));
+    buf_init(&j.text, TEXT_MAX);
+    FILE *out = fopen(out_path, "w");
+    enum status s = out ? jsonl_open(&records, data, 0, e) : err_errno(e, "%s", out_path);
+    if (!s) s = answer_all(&j, records, format, out, out_path, told, context, e);
+    if (out && fclose(out) && !s) s = err_errno(e, "%s", out_path);
+    jsonl_close(records);
+    conversation_free(&j.conversation);
+    id_list_free(&j.prompt);
+    buf_free(&j.text);
+    return s;
+}

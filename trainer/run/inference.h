@@ -1,0 +1,61 @@
+/* inference.h - a model that answers: engine, tokenizer, template and sampler, opened together. */
+#ifndef CRIA_RUN_INFERENCE_H
+#define CRIA_RUN_INFERENCE_H
+
+#include "data/samples/encode.h"
+#include "run/adapter_dir.h"
+#include "run/generate.h"
+
+struct inference_options {
+    const char *model;    /* directory */
+    const char *adapter;  /* NULL: none */
+    const char *template; /* NULL: what cria.json beside the adapter or model says */
+    int raw;              /* no template: text is continued as it is */
+    int threads;
+    int64_t max_new_tokens;
+    int64_t context; /* tokens of prompt and answer; 0: the model's max_position_embeddings */
+    struct sampler_options sampling;
+};
+
+struct inference {
+    struct model_config config;
+    struct adapter_dir adapter;
+    struct tokenizer *tokenizer;
+    struct encoder *encoder;
+    struct engine engine;
+    struct sampler sampler;
+    struct generate_options generate;
+    int raw;
+};
+
+/* ERR_CONFIG (no such template; none known and not raw), and what loading can fail with. After a
+ * failure inference_close is still due. */
+MUST_CHECK enum status inference_open(struct inference *f, const struct inference_options *o,
+                                      struct err *e);
+void inference_close(struct inference *f);
+
+/* Ids of the prompt: `c` through the template; raw text with BOS as the tokenizer says (BOS alone
+ * for an empty text). Appended to `out`. ERR_DATA, ERR_MEMORY, ERR_CONFIG. */
+MUST_CHECK enum status inference_prompt(struct inference *f, const struct conversation *c,
+                                        struct id_list *out, struct err *e);
+MUST_CHECK enum status inference_raw_prompt(struct inference *f, const char *text,
+                                            struct id_list *out, struct err *e);
+
+/* Answers, printing nothing: text appended to `text`, which a listener may watch grow. */
+struct inference_answer {
+    struct buf *text;
+    void (*grown)(void *context, const char *bytes, size_t n); /* NULL; each piece as it comes */
+    void *context;
+    enum generate_end end;
+};
+MUST_CHECK enum status inference_answer(struct inference *f, const struct id_list *prompt,
+                                        uint64_t sequence, struct inference_answer *a,
+                                        struct err *e);
+
+/* Every record of a dataset file answered: a JSON line {"prompt", "response", "reference"?} each in
+ * `out_path`. `told` (NULL) hears of every answer. ERR_DATA, ERR_FORMAT, ERR_IO, ... */
+MUST_CHECK enum status inference_file(struct inference *f, const char *data, const char *out_path,
+                                      void (*told)(void *context, int64_t done), void *context,
+                                      struct err *e);
+
+#endif

@@ -1,0 +1,290 @@
+#include "run/save.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ckpt/commit.h"
+#include "ckpt/fingerprint.h"
+#include "ckpt/peft.h"
+#include "ckpt/trainer_state.h"
+#include "run/metrics.h"
+#include "run/sidecar.h"
+#include "run/weights.h"
+
+#define STATE_FILE "state.safetensors"
+#define RESOLVED_FILE "config.resolved.yaml"
+#define METRICS_FILE "metrics.jsonl"
+
+/* --- what a directory holds --- */
+
+static enum file_type base_type(const struct session *s)
+{
+    switch ((enum config_save_dtype)s->config->save_dtype) {
+    case CONFIG_SAVE_FP32: return FILE_F32;
+    case CONFIG_SAVE_BF16: return FILE_BF16;
+    case CONFIG_SAVE_FP16: return FILE_F16;
+    case CONFIG_SAVE_AUTO: break;
+    }
+    return s->model.dtype == DTYPE_BF16  ? FILE_BF16
+           : s->model.dtype == DTYPE_F16 ? FILE_F16
+                                         : FILE_F32;
+}
+
+static enum status save_model(struct session *s, const char *dir, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    enum file_type type = base_type(s);
+    enum dtype kept = s->model.dtype;
+    TRY(weights_save_base(&s->engine, dir, type, e));
+    TRY(io_join(path, sizeof path, dir, "config.json", e));
+    s->model.dtype = type == FILE_BF16 ? DTYPE_BF16 : type == FILE_F16 ? DTYPE_F16 : DTYPE_F32;
+    enum status status = model_config_write(&s->model, path, e);
+    s->model.dtype = kept;
+    return status;
+}
+
+/* The distinct last components of the adapted paths, as PEFT lists them. */
+static json_t *target_names(const struct session *s)
+{
+    json_t *names = json_array();
+    const struct lora *l = &s->engine.lora;
+    for (int32_t i = 0; i < l->num_slots; i++)
+        for (int p = 0; p < l->filled[i].num_parts; p++) {
+            const char *path = l->slots[i].parts[l->filled[i].part[p]].path;
+            const char *name = strrchr(path, '.') ? strrchr(path, '.') + 1 : path;
+            size_t k = 0;
+            while (k < json_array_size(names) &&
+                   strcmp(json_string_value(json_array_get(names, k)), name))
+                k++;
+            if (k == json_array_size(names)) json_array_append_new(names, json_string(name));
+        }
+    return names;
+}
+
+static enum status save_adapter(struct session *s, const char *dir, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    enum file_type type =
+        s->config->save_dtype == CONFIG_SAVE_AUTO ? FILE_F32 : base_type(s); /* fp32 unless asked */
+    struct peft_config c = {.r = s->lora.r,
+                            .lora_alpha = s->lora.alpha,
+                            .lora_dropout = s->lora.dropout,
+                            .use_rslora = s->lora.rslora,
+                            .base_model = s->config->model_name_or_path,
+                            .target_modules = target_names(s)};
+    enum status status = io_join(path, sizeof path, dir, PEFT_CONFIG_FILE, e);
+    if (!status) status = peft_config_write(&c, path, e);
+    json_decref(c.target_modules);
+    return status ? status : weights_save_adapter(&s->engine, dir, type, e);
+}
+
+static enum status save_sidecar(struct session *s, const char *dir, struct err *e)
+{
+    struct sidecar sidecar = {0};
+    const int32_t *ends;
+    size_t n = encoder_end_ids(s->encoder, &ends);
+    for (size_t i = 0; i < n && i < SIDECAR_ENDS_MAX; i++)
+        sidecar.ends[sidecar.num_ends++] = ends[i];
+    if (s->template)
+        snprintf(sidecar.template_name, sizeof sidecar.template_name, "%s", s->template->name);
+    snprintf(sidecar.tokenizer_hash, sizeof sidecar.tokenizer_hash, "%s",
+             tokenizer_hash(s->tokenizer));
+    TRY(sidecar_copy_tokenizer(s->config->model_name_or_path, dir, &s->model, s->template,
+                               s->tokenizer, e));
+    return sidecar_write(&sidecar, dir, e);
+}
+
+static enum status save_trainer_state(struct session *s, const char *dir, struct err *e)
+{
+    const struct config *c = s->config;
+    char path[IO_PATH_MAX], metrics[IO_PATH_MAX];
+    struct trainer_state state = {0};
+    TRY(io_join(path, sizeof path, dir, TRAINER_STATE_FILE, e));
+    TRY(io_join(metrics, sizeof metrics, c->output_dir, METRICS_FILE, e));
+    TRY(trainer_state_init(&state, e));
+    state.epoch = (double)s->done / (double)s->steps_per_epoch;
+    state.global_step = s->done;
+    state.max_steps = s->total_steps;
+    state.num_train_epochs = (int64_t)ceil((double)s->total_steps / (double)s->steps_per_epoch);
+    state.logging_steps = c->logging_steps;
+    state.eval_steps = c->eval_steps > 0 ? c->eval_steps : s->steps_per_epoch;
+    state.save_steps = c->save_steps > 0 ? c->save_steps : s->steps_per_epoch;
+    state.train_batch_size = c->per_device_train_batch_size;
+    state.num_input_tokens_seen = s->num_tokens;
+    json_decref(state.log_history);
+    enum status status = metrics_history(metrics, &state.log_history, e);
+    if (!status) status = trainer_state_write(&state, path, e);
+    trainer_state_free(&state);
+    return status;
+}
+
+static enum status save_all(struct session *s, const char *dir, struct err *e)
+{
+    TRY(s->engine.has_lora ? save_adapter(s, dir, e) : save_model(s, dir, e));
+    TRY(save_sidecar(s, dir, e));
+    return save_trainer_state(s, dir, e);
+}
+
+/* --- what must match for a run to go on as if it had never stopped --- */
+
+#define SET(key, ...) TRY(fingerprint_set(f, e, key, __VA_ARGS__))
+
+static enum status fingerprint_machine(struct session *s, struct fingerprint *f, struct err *e)
+{
+    char machine[256];
+    s->engine.device.k->describe(&s->engine.device, machine, sizeof machine);
+    SET("device", "%s", machine);
+    SET("base_weights", "%s", s->engine.base_hash);
+    SET("dataset", "%s", store_info(s->store)->content_hash);
+    SET("tokenizer", "%s", tokenizer_hash(s->tokenizer));
+    return OK;
+}
+
+static enum status fingerprint_config(struct session *s, struct fingerprint *f, struct err *e)
+{
+    const struct config *c = s->config;
+    SET("finetuning", "%s", config_word(c, KEY_finetuning));
+    SET("seed", "%lld", (long long)c->seed);
+    SET("max_length", "%lld", (long long)c->max_length);
+    SET("packing", "%d", c->packing);
+    SET("val_size", "%.17g", c->val_size);
+    SET("per_device_train_batch_size", "%lld", (long long)c->per_device_train_batch_size);
+    SET("gradient_accumulation_steps", "%lld", (long long)c->gradient_accumulation_steps);
+    SET("loss_reduction", "%s", config_word(c, KEY_loss_reduction));
+    SET("total_steps", "%lld", (long long)s->total_steps);
+    SET("learning_rate", "%.17g", c->learning_rate);
+    SET("lr_scheduler_type", "%s", config_word(c, KEY_lr_scheduler_type));
+    SET("warmup_steps", "%.17g", c->warmup_steps);
+    SET("min_lr_rate", "%.17g", c->min_lr_rate);
+    SET("weight_decay", "%.17g", c->weight_decay);
+    SET("max_grad_norm", "%.17g", c->max_grad_norm);
+    SET("adam", "%.17g %.17g %.17g", c->adam_beta1, c->adam_beta2, c->adam_epsilon);
+    if (!s->engine.has_lora) return OK;
+    SET("lora", "r %d alpha %.17g dropout %.17g rslora %d", (int)s->lora.r, s->lora.alpha,
+        s->lora.dropout, s->lora.rslora);
+    return OK;
+}
+
+static enum status fingerprint_make(struct session *s, struct fingerprint *f, struct err *e)
+{
+    TRY(fingerprint_machine(s, f, e));
+    return fingerprint_config(s, f, e);
+}
+
+static enum status save_fingerprint(struct session *s, const char *dir, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    struct fingerprint f = {0};
+    enum status status = io_join(path, sizeof path, dir, FINGERPRINT_FILE, e);
+    if (!status) status = fingerprint_make(s, &f, e);
+    if (!status) status = fingerprint_write(&f, path, e);
+    fingerprint_free(&f);
+    return status;
+}
+
+/* --- the verbs of this file --- */
+
+enum status save_begin(struct session *s, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    enum status status = io_make_dirs(s->config->output_dir, e);
+    if (!status) status = io_join(path, sizeof path, s->config->output_dir, RESOLVED_FILE, e);
+    if (!status && config_resolve(s->config, &text))
+        status = err_set(e, ERR_MEMORY, "no memory for the resolved config");
+    if (!status) status = io_write_file(path, text.data, text.len, e);
+    buf_free(&text);
+    return status;
+}
+
+static enum status save_into(struct session *s, const char *dir, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    TRY(save_all(s, dir, e));
+    TRY(io_join(path, sizeof path, dir, STATE_FILE, e));
+    TRY(weights_save_state(&s->engine, path, e));
+    return save_fingerprint(s, dir, e);
+}
+
+enum status save_checkpoint(struct session *s, char *out, size_t size, struct err *e)
+{
+    struct commit c = {0};
+    char name[COMMIT_NAME_MAX];
+    snprintf(name, sizeof name, "checkpoint-%lld", (long long)s->done);
+    TRY(commit_path(out, size, s->config->output_dir, s->done, e));
+    TRY(commit_begin(&c, s->config->output_dir, name, e));
+    enum status status = save_into(s, c.aside, e);
+    if (!status) status = commit_end(&c, e);
+    commit_abort(&c);
+    if (status) return err_wrap(e, "saving %s", name);
+    return commit_rotate(s->config->output_dir, (size_t)s->config->save_total_limit, -1, e);
+}
+
+enum status save_final(struct session *s, struct err *e)
+{
+    enum status status = save_all(s, s->config->output_dir, e);
+    if (!status) status = io_sync_dir(s->config->output_dir, e);
+    return status ? err_wrap(e, "saving the final model") : OK;
+}
+
+enum status save_resume(struct session *s, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    struct fingerprint f = {0};
+    struct trainer_state state = {0};
+    TRY(io_join(path, sizeof path, s->resume, FINGERPRINT_FILE, e));
+    enum status status = fingerprint_make(s, &f, e);
+    if (!status) status = fingerprint_check(&f, path, e);
+    fingerprint_free(&f);
+    if (status == ERR_CONFIG)
+        err_hint(e, "resume with what the checkpoint was made with, or start anew");
+    if (status) return err_wrap(e, "cannot go on from %s", s->resume);
+    TRY(io_join(path, sizeof path, s->resume, STATE_FILE, e));
+    TRY(weights_load_state(&s->engine, path, e));
+    TRY(io_join(path, sizeof path, s->resume, TRAINER_STATE_FILE, e));
+    TRY(trainer_state_read(&state, path, e));
+    s->done = state.global_step;
+    s->num_tokens = state.num_input_tokens_seen;
+    trainer_state_free(&state);
+    return OK;
+}
+
+static int holds_something(const char *dir)
+{
+    int entries = 0;
+    struct dirent *d;
+    DIR *handle = opendir(dir);
+    while (handle && (d = readdir(handle))) entries += d->d_name[0] != '.';
+    if (handle) closedir(handle);
+    return entries > 0;
+}
+
+static enum status find_checkpoint(struct session *s, struct err *e)
+{
+    const char *resume = s->config->resume_from_checkpoint;
+    int64_t step = -1;
+    if (!resume) return OK;
+    if (strcmp(resume, "auto")) {
+        if (!io_is_dir(resume))
+            return config_fail(s->config, KEY_resume_from_checkpoint, e, "no directory %s", resume);
+        snprintf(s->resume, sizeof s->resume, "%s", resume);
+        return OK;
+    }
+    TRY(commit_recover(s->config->output_dir, e));
+    TRY(commit_newest(s->config->output_dir, &step, e));
+    return step < 0 ? OK : commit_path(s->resume, sizeof s->resume, s->config->output_dir, step, e);
+}
+
+enum status save_claim_output(struct session *s, struct err *e)
+{
+    const struct config *c = s->config;
+    TRY(find_checkpoint(s, e));
+    if (s->resume[0] || !holds_something(c->output_dir)) return OK;
+    if (c->overwrite_output_dir) return io_remove_tree(c->output_dir, e);
+    config_fail(c, KEY_output_dir, e, "%s is not empty", c->output_dir);
+    return err_hint(e, "resume_from_checkpoint: auto goes on with it, overwrite_output_dir: true "
+                       "removes it, another output_dir leaves it alone");
+}

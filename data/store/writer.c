@@ -104,10 +104,10 @@ static enum status create_file(struct store_writer *w, struct err *e)
         if (access >= 0) H5Pclose(access);
         return err_errno(e, "%s", w->aside);
     }
+    w->created = 1; /* a file can be there even if HDF5 then fails to write its first bytes */
     w->file = H5Fcreate(w->aside, H5F_ACC_EXCL, H5P_DEFAULT, access);
     enum status s = w->file < 0 ? hdf_fail(e, ERR_IO, w->aside, "cannot be created") : OK;
     if (access >= 0) H5Pclose(access);
-    if (!s) w->created = 1;
     return s;
 }
 

@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "data/store/hdf.h"
+#include "data/store/latch.h"
 #include "data/store/store.h"
 
 /* One growing dataset: a chunk is gathered in memory and written once, whole. */
@@ -27,14 +28,19 @@ struct store_writer {
     int64_t num_documents, num_tokens, num_turns, num_targets;
     size_t num_sources;
     int32_t vocab_size;
+    struct latch latch;
     int created; /* the aside file is ours to remove */
-    int failed;  /* a write failed: the file cannot be committed any more */
+    int failed;  /* something failed: the file cannot be committed any more */
 };
 
 static enum status write_failed(struct store_writer *w, const char *what, struct err *e)
 {
     w->failed = 1;
-    return hdf_fail(e, ERR_IO, w->aside, what);
+    if (!w->latch.failed) return hdf_fail(e, ERR_IO, w->aside, what);
+    H5Eclear2(H5E_DEFAULT);
+    if (w->latch.failed == ENOMEM) return err_set(e, ERR_MEMORY, "%s: %s", w->aside, what);
+    errno = w->latch.failed;
+    return err_errno(e, "%s: %s", w->aside, what);
 }
 
 /* ---- columns ---- */
@@ -69,7 +75,7 @@ static enum status column_flush(struct store_writer *w, enum column_id c, struct
              (memory = H5Screate_simple(1, &k->fill, NULL)) >= 0 &&
              H5Sselect_hyperslab(space, H5S_SELECT_SET, &k->written, NULL, &k->fill, NULL) >= 0 &&
              H5Dwrite(k->set, column_memory_type(c), memory, space, H5P_DEFAULT, k->staged) >= 0;
-    enum status s = ok ? OK : write_failed(w, column_name(c), e);
+    enum status s = ok && !w->latch.failed ? OK : write_failed(w, column_name(c), e);
     if (memory >= 0) H5Sclose(memory);
     if (space >= 0) H5Sclose(space);
     k->written = size;
@@ -98,15 +104,13 @@ static enum status column_push(struct store_writer *w, enum column_id c, const v
 
 static enum status create_file(struct store_writer *w, struct err *e)
 {
-    hid_t access = hdf_access_list();
     /* Removed rather than truncated: a link somebody left there is not written through. */
-    if (unlink(w->aside) && errno != ENOENT) {
-        if (access >= 0) H5Pclose(access);
-        return err_errno(e, "%s", w->aside);
-    }
-    w->created = 1; /* a file can be there even if HDF5 then fails to write its first bytes */
-    w->file = H5Fcreate(w->aside, H5F_ACC_EXCL, H5P_DEFAULT, access);
-    enum status s = w->file < 0 ? hdf_fail(e, ERR_IO, w->aside, "cannot be created") : OK;
+    if (unlink(w->aside) && errno != ENOENT) return err_errno(e, "%s", w->aside);
+    hid_t access = hdf_access_list();
+    w->created = 1; /* a file can be there even if HDF5 then fails */
+    if (access >= 0 && latch_install(access, &w->latch) >= 0)
+        w->file = H5Fcreate(w->aside, H5F_ACC_EXCL, H5P_DEFAULT, access);
+    enum status s = w->file < 0 ? write_failed(w, "cannot be created", e) : OK;
     if (access >= 0) H5Pclose(access);
     return s;
 }
@@ -284,7 +288,7 @@ static enum status close_file(struct store_writer *w, struct err *e)
     }
     if (w->file >= 0) bad |= H5Fclose(w->file) < 0;
     w->file = -1;
-    return bad ? write_failed(w, "cannot be closed", e) : OK;
+    return bad || w->latch.failed ? write_failed(w, "cannot be written", e) : OK;
 }
 
 /* Syncs the finished file, renames it and syncs the folder it is in. */
@@ -314,7 +318,8 @@ void store_writer_close(struct store_writer *w)
 {
     if (!w) return;
     struct err ignored = {0};
-    if (w->file >= 0 && close_file(w, &ignored)) H5Eclear2(H5E_DEFAULT);
+    enum status gone = close_file(w, &ignored); /* a commit has said it, or nobody wants to know */
+    (void)gone;
     if (w->created) unlink(w->aside);
     for (int c = 0; c < NUM_COLUMNS; c++) mem_free(w->columns[c].staged);
     hasher_destroy(w->hash);

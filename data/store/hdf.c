@@ -5,7 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/mem.h"
+#include "base/size.h"
+
+#define TEXT_ATTRIBUTE_MAX ((size_t)1 << 16) /* bytes; what an HDF5 attribute holds */
 
 const char *column_name(enum column_id c)
 {
@@ -106,16 +110,24 @@ hid_t hdf_access_list(void)
     return list;
 }
 
-/* Variable-length UTF-8; to be closed. */
-static hid_t text_type(void)
+/* UTF-8 of `size` bytes, zeros behind the text; to be closed. */
+static hid_t text_type(size_t size)
 {
     hid_t type = H5Tcopy(H5T_C_S1);
     if (type >= 0 &&
-        (H5Tset_size(type, H5T_VARIABLE) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0)) {
+        (H5Tset_size(type, size ? size : 1) < 0 || H5Tset_strpad(type, H5T_STR_NULLPAD) < 0 ||
+         H5Tset_cset(type, H5T_CSET_UTF8) < 0)) {
         H5Tclose(type);
         return -1;
     }
     return type;
+}
+
+/* Bytes of a text type, 0 if `type` is no text of fixed length. */
+static size_t text_size(hid_t type)
+{
+    if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0) return 0;
+    return H5Tget_size(type);
 }
 
 static enum status attribute_fail(struct err *e, enum status code, const char *path,
@@ -141,8 +153,8 @@ static enum status write_attribute(hid_t file, const char *name, hid_t file_type
 enum status hdf_write_text(hid_t file, const char *name, const char *value, const char *path,
                            struct err *e)
 {
-    hid_t type = text_type();
-    enum status s = write_attribute(file, name, type, type, &value, path, e);
+    hid_t type = text_type(strlen(value)); /* the empty one is written as a zero */
+    enum status s = write_attribute(file, name, type, type, value, path, e);
     if (type >= 0) H5Tclose(type);
     return s;
 }
@@ -171,23 +183,24 @@ static enum status open_attribute(hid_t file, const char *name, hid_t *attribute
 
 enum status hdf_read_text(hid_t file, const char *name, char **out, const char *path, struct err *e)
 {
-    hid_t a, type, memory = -1;
+    hid_t a, type;
+    size_t size;
     char *text = NULL;
     enum status s = open_attribute(file, name, &a, &type, path, e);
     if (s) goto out;
-    if (H5Tis_variable_str(type) <= 0) {
-        s = err_at(e, ERR_FORMAT, path, 0, 0, "attribute %s: a string is expected", name);
+    if (!(size = text_size(type)) || size > TEXT_ATTRIBUTE_MAX) {
+        s = err_at(e, ERR_FORMAT, path, 0, 0, "attribute %s: a string of fixed length is expected",
+                   name);
         goto out;
     }
-    if ((memory = H5Tcopy(type)) < 0 || H5Aread(a, memory, &text) < 0) {
+    if (!(text = mem_calloc(size + 1, 1)))
+        s = err_set(e, ERR_MEMORY, "%s: attribute %s", path, name);
+    else if (H5Aread(a, type, text) < 0)
         s = attribute_fail(e, ERR_FORMAT, path, name);
-        goto out;
-    }
-    *out = mem_strdup(text ? text : "");
-    if (!*out) s = err_set(e, ERR_MEMORY, "%s: attribute %s", path, name);
+    else
+        *out = text;
 out:
-    if (text) H5free_memory(text);
-    if (memory >= 0) H5Tclose(memory);
+    if (s) mem_free(text);
     if (type >= 0) H5Tclose(type);
     if (a >= 0) H5Aclose(a);
     return s;
@@ -210,57 +223,77 @@ enum status hdf_write_texts(hid_t file, const char *name, const char *const *val
                             const char *path, struct err *e)
 {
     enum status s = OK;
-    hsize_t size = n;
-    hid_t type = text_type(), space = H5Screate_simple(1, &size, NULL);
+    hsize_t count = n;
+    size_t longest = 1, bytes;
+    for (size_t i = 0; i < n; i++) longest = size_max(longest, strlen(values[i]));
+    char *block = size_mul(n, longest, &bytes) ? NULL : mem_calloc(bytes + 1, 1);
+    if (!block) return err_set(e, ERR_MEMORY, "%s: %s", path, name);
+    for (size_t i = 0; i < n; i++) memcpy(block + i * longest, values[i], strlen(values[i]));
+    hid_t type = text_type(longest), space = H5Screate_simple(1, &count, NULL);
     hid_t set = H5Dcreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    if (set < 0 || (n && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0))
+    if (set < 0 || (n && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, block) < 0))
         s = hdf_fail(e, ERR_IO, path, name);
     if (set >= 0) H5Dclose(set);
     if (space >= 0) H5Sclose(space);
     if (type >= 0) H5Tclose(type);
+    mem_free(block);
     return s;
 }
 
-/* HDF5's strings of `set` into ours. */
-static enum status copy_texts(hid_t set, hid_t type, hid_t space, size_t n, char **out,
+/* All of `set`, n texts of `size` bytes, as a list of texts of their own. */
+static enum status copy_texts(hid_t set, hid_t type, size_t n, size_t size, char ***out,
                               const char *name, const char *path, struct err *e)
 {
     enum status s = OK;
-    char **theirs = mem_calloc(n + 1, sizeof *theirs);
-    if (!theirs) return err_set(e, ERR_MEMORY, "%s: %s", path, name);
-    if (n && H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, theirs) < 0)
+    char *block = mem_calloc(n + 1, size), **list = mem_calloc(n + 1, sizeof *list);
+    if (!block || !list) s = err_set(e, ERR_MEMORY, "%s: %s", path, name);
+    if (!s && n && H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, block) < 0)
         s = hdf_fail(e, ERR_FORMAT, path, name);
     for (size_t i = 0; !s && i < n; i++)
-        if (!(out[i] = mem_strdup(theirs[i] ? theirs[i] : "")))
+        if (!(list[i] = mem_strndup(block + i * size, strnlen(block + i * size, size))))
             s = err_set(e, ERR_MEMORY, "%s: %s", path, name);
-    if (n) H5Dvlen_reclaim(type, space, H5P_DEFAULT, theirs);
-    mem_free(theirs);
+    mem_free(block);
+    if (s && list) hdf_free_texts(list, n);
+    if (!s) *out = list;
     return s;
+}
+
+void hdf_free_texts(char **list, size_t n)
+{
+    for (size_t i = 0; list && i < n; i++) mem_free(list[i]);
+    mem_free(list);
 }
 
 enum status hdf_read_texts(hid_t file, const char *name, size_t max, char ***out, size_t *n,
                            const char *path, struct err *e)
 {
     enum status s = OK;
-    hid_t type = -1, space = -1, set = H5Dopen2(file, name, H5P_DEFAULT);
-    hsize_t size = 0;
-    *out = NULL;
-    *n = 0;
-    if (set < 0 || (type = H5Dget_type(set)) < 0 || (space = H5Dget_space(set)) < 0) {
+    hid_t type = -1, space = -1, list = -1, set = H5Dopen2(file, name, H5P_DEFAULT);
+    hsize_t count = 0;
+    size_t size, bytes;
+    if (set < 0 || (type = H5Dget_type(set)) < 0 || (space = H5Dget_space(set)) < 0 ||
+        (list = H5Dget_create_plist(set)) < 0) {
         s = hdf_fail(e, ERR_FORMAT, path, name);
         goto out;
     }
-    if (H5Tis_variable_str(type) <= 0 || H5Sget_simple_extent_ndims(space) != 1 ||
-        H5Sget_simple_extent_dims(space, &size, NULL) != 1 || size > max) {
-        s = err_at(e, ERR_FORMAT, path, 0, 0, "%s: a list of at most %zu strings is expected", name,
-                   max);
+    if (!(size = text_size(type)) || H5Sget_simple_extent_ndims(space) != 1 ||
+        H5Sget_simple_extent_dims(space, &count, NULL) != 1 || count > max) {
+        s = err_at(e, ERR_FORMAT, path, 0, 0,
+                   "%s: a list of at most %zu strings of fixed length is expected", name, max);
         goto out;
     }
-    *n = (size_t)size;
-    *out = mem_calloc(*n + 1, sizeof **out);
-    s = *out ? copy_texts(set, type, space, *n, *out, name, path, e)
-             : err_set(e, ERR_MEMORY, "%s: %s", path, name);
+    /* Plain bytes that the file can hold; nothing outside it (external storage). */
+    int64_t file_size = io_file_size(path);
+    if (size_mul((size_t)count, size, &bytes) || file_size < 0 || bytes > (size_t)file_size ||
+        size > (size_t)file_size || H5Pget_layout(list) != H5D_CONTIGUOUS ||
+        H5Pget_external_count(list) != 0) {
+        s = err_at(e, ERR_FORMAT, path, 0, 0, "%s has less in the file than its shape says", name);
+        goto out;
+    }
+    *n = (size_t)count;
+    s = copy_texts(set, type, *n, size, out, name, path, e);
 out:
+    if (list >= 0) H5Pclose(list);
     if (space >= 0) H5Sclose(space);
     if (type >= 0) H5Tclose(type);
     if (set >= 0) H5Dclose(set);

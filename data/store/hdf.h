@@ -67,7 +67,9 @@ enum status hdf_fail(struct err *e, enum status code, const char *path, const ch
 hid_t hdf_access_list(void);
 
 /* Attributes of `file`'s root. Reading wants exactly that type, and one value: ERR_FORMAT. The
- * caller mem_frees *out. */
+ * caller mem_frees *out. Texts have a fixed length everywhere: those of variable length live in
+ * HDF5's global heap, which 1.10 reads without checks (a flipped bit there crashes it), while
+ * all other metadata has checksums. */
 MUST_CHECK enum status hdf_write_text(hid_t file, const char *name, const char *value,
                                       const char *path, struct err *e);
 MUST_CHECK enum status hdf_write_int(hid_t file, const char *name, int64_t value, const char *path,
@@ -77,10 +79,11 @@ MUST_CHECK enum status hdf_read_text(hid_t file, const char *name, char **out, c
 MUST_CHECK enum status hdf_read_int(hid_t file, const char *name, int64_t *out, const char *path,
                                     struct err *e);
 
-/* One-dimensional datasets of strings. Reading: mem_frees as above for each, and for the list. */
+/* One-dimensional datasets of texts. *out and *n are set on success alone. */
 MUST_CHECK enum status hdf_write_texts(hid_t file, const char *name, const char *const *values,
                                        size_t n, const char *path, struct err *e);
 MUST_CHECK enum status hdf_read_texts(hid_t file, const char *name, size_t max, char ***out,
                                       size_t *n, const char *path, struct err *e);
+void hdf_free_texts(char **list, size_t n);
 
 #endif

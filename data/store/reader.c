@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/mem.h"
 #include "base/size.h"
 #include "data/store/hdf.h"
@@ -13,14 +14,21 @@ struct column {
     int64_t size;
 };
 
+struct text_list {
+    char **texts;
+    size_t n;
+};
+
 struct store {
     char *path;
+    int64_t file_size;
     hid_t file; /* -1: not open */
     struct column columns[NUM_COLUMNS];
     struct store_info info;
     /* What info points to, and how it is freed. */
-    char *texts[16];
+    char *texts[16]; /* attributes */
     size_t num_texts;
+    struct text_list lists[4]; /* report; name, path and hash of the sources */
     struct store_source *sources;
     int64_t *offsets;
     int32_t *last_targets, *targets;
@@ -49,7 +57,7 @@ struct store_targets store_count_targets(const float *weights, int64_t n)
 
 /* NULL, or why the dataset is not what FORMAT.md says. That all its bytes are in the file bounds
  * what we allocate for it. */
-static const char *column_fault(const struct column *k, enum column_id c)
+static const char *column_fault(const struct column *k, enum column_id c, int64_t file_size)
 {
     hsize_t size = 0;
     size_t bytes;
@@ -64,7 +72,8 @@ static const char *column_fault(const struct column *k, enum column_id c)
         H5Sget_simple_extent_dims(k->space, &size, NULL) != 1)
         return "has another number of dimensions than 1";
     if (!chunked || !plain) return "is compressed or not chunked";
-    if (size_mul((size_t)size, column_size(c), &bytes) || H5Dget_storage_size(k->set) < bytes)
+    if (size_mul((size_t)size, column_size(c), &bytes) || bytes > (size_t)file_size ||
+        H5Dget_storage_size(k->set) < bytes)
         return "has less in the file than its shape says";
     return NULL;
 }
@@ -80,7 +89,7 @@ static enum status column_open(struct store *s, enum column_id c, struct err *e)
     if (access >= 0) H5Pclose(access);
     if (k->set < 0 || (k->space = H5Dget_space(k->set)) < 0)
         return hdf_fail(e, ERR_FORMAT, s->path, column_name(c));
-    const char *fault = column_fault(k, c);
+    const char *fault = column_fault(k, c, s->file_size);
     if (fault) return err_at(e, ERR_FORMAT, s->path, 0, 0, "%s %s", column_name(c), fault);
     H5Sget_simple_extent_dims(k->space, &size, NULL);
     k->size = (int64_t)size;
@@ -150,39 +159,31 @@ static enum status read_settings(struct store *s, struct err *e)
     if (vocab_size < 1 || vocab_size > INT32_MAX) return damaged(s, "vocab_size", e);
     t->vocab_size = (int32_t)vocab_size;
     t->tokenize_whole = whole != 0;
-    TRY(keep_text(s, "report", &s->info.report, e));
     return keep_text(s, "content_hash", &s->info.content_hash, e);
 }
 
-static enum status read_sources(struct store *s, struct err *e)
+static enum status read_texts(struct store *s, struct err *e)
 {
-    static const char *const names[] = {"/sources/name", "/sources/path", "/sources/hash"};
-    enum status st = OK;
-    for (int k = 0; k < 3 && !st; k++) {
-        char **list;
-        size_t n;
-        st = hdf_read_texts(s->file, names[k], STORE_MAX_SOURCES, &list, &n, s->path, e);
-        if (!st && k == 0) {
-            s->info.num_sources = n;
-            s->info.sources = s->sources = mem_calloc(n + 1, sizeof *s->sources);
-            if (!s->sources) st = err_set(e, ERR_MEMORY, "%s: sources", s->path);
-        } else if (!st && n != s->info.num_sources) {
-            st = damaged(s, "the lists in /sources differ in length", e);
-        }
-        for (size_t i = 0; list && i < n; i++) {
-            const char **slot = NULL;
-            if (!st)
-                slot = k == 0   ? &s->sources[i].name
-                       : k == 1 ? &s->sources[i].path
-                                : &s->sources[i].hash;
-            if (slot)
-                *slot = list[i];
-            else
-                mem_free(list[i]);
-        }
-        mem_free(list);
+    static const char *const names[] = {"/report", "/sources/name", "/sources/path",
+                                        "/sources/hash"};
+    for (int k = 0; k < 4; k++) {
+        struct text_list *l = &s->lists[k];
+        TRY(hdf_read_texts(s->file, names[k], k ? STORE_MAX_SOURCES : 1, &l->texts, &l->n, s->path,
+                           e));
     }
-    return st;
+    size_t n = s->lists[1].n;
+    if (s->lists[0].n != 1) return damaged(s, "/report", e);
+    if (s->lists[2].n != n || s->lists[3].n != n)
+        return damaged(s, "the lists in /sources differ in length", e);
+    if (!(s->sources = mem_calloc(n + 1, sizeof *s->sources)))
+        return err_set(e, ERR_MEMORY, "%s: sources", s->path);
+    for (size_t i = 0; i < n; i++)
+        s->sources[i] =
+            (struct store_source){s->lists[1].texts[i], s->lists[2].texts[i], s->lists[3].texts[i]};
+    s->info.report = s->lists[0].texts[0];
+    s->info.sources = s->sources;
+    s->info.num_sources = n;
+    return OK;
 }
 
 /* ---- what the small arrays say ---- */
@@ -251,6 +252,8 @@ static enum status open_parts(struct store *s, const char *path, struct err *e)
 {
     if (!(s->path = mem_strdup(path))) return err_set(e, ERR_MEMORY, "%s", path);
     if (access(path, R_OK)) return err_errno(e, "%s", path);
+    if ((s->file_size = io_file_size(path)) < 0)
+        return err_at(e, ERR_FORMAT, path, 0, 0, "no HDF5 file, but a folder or a device");
     hid_t list = hdf_access_list();
     s->file = H5Fopen(path, H5F_ACC_RDONLY, list);
     if (list >= 0) H5Pclose(list);
@@ -260,7 +263,7 @@ static enum status open_parts(struct store *s, const char *path, struct err *e)
     }
     TRY(check_version(s, e));
     TRY(read_settings(s, e));
-    TRY(read_sources(s, e));
+    TRY(read_texts(s, e));
     for (int c = 0; c < NUM_COLUMNS; c++) TRY(column_open(s, (enum column_id)c, e));
     TRY(check_counts(s, e));
     return load_documents(s, e);
@@ -290,11 +293,7 @@ void store_close(struct store *s)
         if (s->columns[c].set >= 0) H5Dclose(s->columns[c].set);
     }
     if (s->file >= 0) H5Fclose(s->file);
-    for (size_t i = 0; s->sources && i < s->info.num_sources; i++) {
-        mem_free((char *)s->sources[i].name);
-        mem_free((char *)s->sources[i].path);
-        mem_free((char *)s->sources[i].hash);
-    }
+    for (int k = 0; k < 4; k++) hdf_free_texts(s->lists[k].texts, s->lists[k].n);
     for (size_t i = 0; i < s->num_texts; i++) mem_free(s->texts[i]);
     mem_free(s->sources);
     mem_free(s->offsets);

@@ -276,7 +276,8 @@ static enum status write_totals(struct store_writer *w, const char *report, stru
     TRY(hdf_write_int(w->file, "num_turns", w->num_turns, w->aside, e));
     TRY(hdf_write_int(w->file, "num_targets", w->num_targets, w->aside, e));
     TRY(hdf_write_text(w->file, "content_hash", hash, w->aside, e));
-    return hdf_write_text(w->file, "report", report ? report : "{}", w->aside, e);
+    if (!report) report = "{}";
+    return hdf_write_texts(w->file, "/report", &report, 1, w->aside, e);
 }
 
 static enum status close_file(struct store_writer *w, struct err *e)

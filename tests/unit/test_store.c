@@ -485,6 +485,27 @@ static void drop_source(hid_t file)
     assert_int_equal(hdf_write_texts(file, "/sources/hash", one, 1, "test", &e), OK);
 }
 
+static void short_report(hid_t file)
+{
+    struct err e = {0};
+    H5Ldelete(file, "/report", H5P_DEFAULT);
+    assert_int_equal(hdf_write_texts(file, "/report", NULL, 0, "test", &e), OK);
+}
+
+/* A string of variable length, which other programs like to write. */
+static void variable(hid_t file)
+{
+    const char *text = "x";
+    hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
+    H5Tset_size(type, H5T_VARIABLE);
+    H5Adelete(file, "compat");
+    hid_t a = H5Acreate2(file, "compat", type, space, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(H5Awrite(a, type, &text) >= 0);
+    H5Aclose(a);
+    H5Sclose(space);
+    H5Tclose(type);
+}
+
 #define F64 H5T_IEEE_F64LE
 #define I32 H5T_STD_I32LE
 /* what is done to a good file, what the message must name */
@@ -492,7 +513,7 @@ static void drop_source(hid_t file)
     X(set_int(f, "format_version", 2), "version 2")                                    \
     X(set_text(f, "format", "other"), "no cria dataset file")                          \
     X(H5Adelete(f, "format"), "attribute format")                                      \
-    X(H5Adelete(f, "report"), "attribute report")                                      \
+    X(H5Ldelete(f, "/report", H5P_DEFAULT), "/report")                                 \
     X(H5Adelete(f, "num_turns"), "attribute num_turns")                                \
     X(text_as_int(f, "train_on"), "attribute train_on: a string")                      \
     X(int_as_text(f, "num_tokens"), "attribute num_tokens: a 64-bit integer")          \
@@ -516,6 +537,9 @@ static void drop_source(hid_t file)
     X(replace(f, "/tokens", I32, 1, 1, 0), "/tokens has less in the file")             \
     X(replace(f, "/sources/name", I32, 1, 1, 0), "/sources/name: a list")              \
     X(drop_source(f), "/sources differ")                                               \
+    X(short_report(f), "/report")                                                      \
+    X(variable(f), "attribute compat: a string of fixed")                              \
+    X(replace(f, "/report", H5T_C_S1, 1, 1, 0), "/report has less in the file")        \
     X(grow(f), "/documents/last_target has less in the file")                          \
     X(set_one(f, "/documents/offset", 0, 1), "/documents/offset does not span")        \
     X(set_one(f, "/documents/offset", 40, 9), "/documents/offset does not span")       \

@@ -12,7 +12,7 @@
  * out, though under packing they take up room, as with peers; documents with no trained target
  * after the cut are dropped before the order is drawn, and counted.
  *
- * Memory: 28 bytes a document, 8 a unit, and one micro-batch, all taken when it is opened. The
+ * Memory: 32 bytes a document, 8 a unit, and one micro-batch, all taken when it is opened. The
  * order is kept for one epoch; a call for another epoch's step draws that one's first.
  */
 #ifndef CRIA_DATA_LOADER_H
@@ -86,7 +86,7 @@ MUST_CHECK enum status loader_limits(struct loader *l, int32_t epochs, struct lo
                                      struct err *e);
 
 /* Step `step` of the run (0-based, through all epochs): how many micro-batches, the sum of all
- * their weights (of the floats, summed in double), tokens as in batch.num_tokens. OK. */
+ * their weights (of the floats, summed in double), tokens as in batch.num_tokens. Always OK. */
 struct loader_step {
     int64_t epoch;
     int32_t micro_batches;

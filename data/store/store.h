@@ -10,7 +10,7 @@
  * ("PATH.tmp") and takes its name on store_writer_commit, synced, so that a crash leaves the old
  * file or the new one.
  *
- * Reading keeps the small per-document arrays in memory (28 bytes a document) and fetches tokens
+ * Reading keeps the small per-document arrays in memory (24 bytes a document) and fetches tokens
  * by document. What a file says is checked before it is used: the per-document arrays when it
  * is opened, ids, weights and turns when they are read.
  *

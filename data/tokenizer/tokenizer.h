@@ -8,7 +8,7 @@
  *     if (tokenizer_open(&t, "dir", &e)) ...
  *     struct tokenizer_scratch *s = tokenizer_scratch_create();
  *     struct id_list ids = {0};
- *     if (tokenizer_encode(t, s, text, n, TOK_SEGMENT_START, &ids, &e)) ...
+ *     if (tokenizer_encode(t, s, text, n, TOK_TEXT_START, &ids, &e)) ...
  *
  * Supervision is cut by segments, so text comes in pieces: the flags say whether a
  * piece is the text's start (where a dummy prefix may go) and whether added tokens in it are
@@ -39,6 +39,8 @@ MUST_CHECK enum status id_list_append(struct id_list *l, const int32_t *ids,
 enum tokenizer_flags {
     TOK_TEXT_START = 1, /* this piece begins the text: a dummy prefix may apply */
     TOK_PLAIN = 2, /* added tokens in the text are plain text (their characters are tokenized) */
+    TOK_AFTER_ADDED = 4, /* the piece before ended in an added token: a legacy tokenizer, which puts
+                            its prefix behind each of them, puts it here too */
 };
 
 /* A model directory (tokenizer.json preferred, then tokenizer.model; tokenizer_config.json and

@@ -19,10 +19,30 @@ const char split_llama3_pattern[] =
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
     " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
-/* White_Space of Unicode, as the inside of a character class. */
-#define WHITE_SPACE                                                              \
-    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x" \
-    "{2029}\\x{202f}\\x{205f}\\x{3000}"
+/* What the escapes of a pattern become, as the inside of a character class. White space is
+ * White_Space of Unicode. The references know the letters and numbers of Unicode 16, PCRE2 10.42
+ * those of 14: the newer ones follow the property (measured over all characters). */
+static const struct escape {
+    const char *escape, *class;
+} escapes[] = {
+    {"\\s", "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}"
+            "\\x{202f}\\x{205f}\\x{3000}"},
+    {"\\p{L}",
+     "\\p{L}"
+     "\\x{1c89}-\\x{1c8a}\\x{a7cb}-\\x{a7cd}\\x{a7da}-\\x{a7dc}\\x{105c0}-\\x{105f3}"
+     "\\x{10d4a}-\\x{10d65}\\x{10d6f}-\\x{10d85}\\x{10ec2}-\\x{10ec4}\\x{1123f}-\\x{11240}"
+     "\\x{11380}-\\x{11389}\\x{1138b}\\x{1138e}\\x{11390}-\\x{113b5}\\x{113b7}\\x{113d1}"
+     "\\x{113d3}\\x{11bc0}-\\x{11be0}\\x{11f02}\\x{11f04}-\\x{11f10}\\x{11f12}-\\x{11f33}"
+     "\\x{1342f}\\x{13441}-\\x{13446}\\x{13460}-\\x{143fa}\\x{16100}-\\x{1611d}"
+     "\\x{16d40}-\\x{16d6c}\\x{18cff}\\x{1b132}\\x{1b155}\\x{1df25}-\\x{1df2a}"
+     "\\x{1e030}-\\x{1e06d}\\x{1e4d0}-\\x{1e4eb}\\x{1e5d0}-\\x{1e5ed}\\x{1e5f0}\\x{2b739}"
+     "\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"},
+    {"\\p{N}",
+     "\\p{N}"
+     "\\x{10d40}-\\x{10d49}\\x{116d0}-\\x{116e3}\\x{11bf0}-\\x{11bf9}\\x{11f50}-\\x{11f59}"
+     "\\x{16130}-\\x{16139}\\x{16d70}-\\x{16d79}\\x{1ccf0}-\\x{1ccf9}\\x{1d2c0}-\\x{1d2d3}"
+     "\\x{1e4f0}-\\x{1e4f9}\\x{1e5f1}-\\x{1e5fa}"},
+};
 
 struct splitter {
     pcre2_code *code;
@@ -46,32 +66,46 @@ static void pcre_free(void *p, void *unused)
     mem_free(p);
 }
 
-/* Appends the pattern with \s and \S spelled out. */
+static const struct escape *escape_at(const char *p)
+{
+    for (size_t i = 0; i < sizeof escapes / sizeof *escapes; i++)
+        if (!strncmp(p, escapes[i].escape, strlen(escapes[i].escape))) return &escapes[i];
+    return NULL;
+}
+
+static enum status put_class(struct buf *out, const char *open, const char *class,
+                             const char *close)
+{
+    TRY(buf_puts(out, open));
+    TRY(buf_puts(out, class));
+    return buf_puts(out, close);
+}
+
+static enum status unclear(const char *pattern, const char *what, struct err *e)
+{
+    return err_set(e, ERR_UNSUPPORTED, "split pattern %.200s: %s inside brackets", pattern, what);
+}
+
+/* Appends the pattern with its escapes spelled out. */
 static enum status translate(struct buf *out, const char *pattern, struct err *e)
 {
     int in_class = 0;
     for (const char *p = pattern; *p; p++) {
+        const struct escape *escape = escape_at(p);
         enum status s;
-        if (*p == '\\' && p[1] == 's') {
-            s = buf_puts(out, in_class ? WHITE_SPACE : "[" WHITE_SPACE "]");
-            p++;
+        if (escape) {
+            s = put_class(out, in_class ? "" : "[", escape->class, in_class ? "" : "]");
+            p += strlen(escape->escape) - 1;
         } else if (*p == '\\' && p[1] == 'S') {
-            if (in_class)
-                return err_set(e, ERR_UNSUPPORTED, "split pattern %s: \\S inside brackets",
-                               pattern);
-            s = buf_puts(out, "[^" WHITE_SPACE "]");
+            if (in_class) return unclear(pattern, "\\S", e);
+            s = put_class(out, "[^", escapes[0].class, "]");
             p++;
         } else if (*p == '\\' && p[1]) {
             s = buf_append(out, p, 2);
             p++;
         } else {
-            if (*p == '[' && in_class && p[1] != ':')
-                return err_set(e, ERR_UNSUPPORTED, "split pattern %s: brackets inside brackets",
-                               pattern);
-            if (*p == '[' && !in_class)
-                in_class = 1;
-            else if (*p == ']')
-                in_class = 0;
+            if (*p == '[' && in_class && p[1] != ':') return unclear(pattern, "brackets", e);
+            in_class = *p == '[' || (in_class && *p != ']');
             s = buf_putc(out, *p);
         }
         if (s) return err_set(e, s, "no memory for a split pattern");

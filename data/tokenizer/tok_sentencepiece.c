@@ -290,8 +290,8 @@ static enum status build(struct reader *r)
                                  .add_prefix = r->dummy_prefix != 0,
                                  .remove_extra = r->remove_extra != 0};
     t->decoder.steps[t->decoder.count++] = (struct decoder_step){.kind = DECODE_BYTE_FALLBACK};
-    t->decoder.steps[t->decoder.count++] =
-        (struct decoder_step){.kind = DECODE_METASPACE, .from = META_SPACE};
+    t->decoder.steps[t->decoder.count++] = (struct decoder_step){
+        .kind = DECODE_METASPACE, .from = META_SPACE, .start = r->dummy_prefix};
     t->unk_surface = r->has_unk_surface ? mem_strndup(r->unk_surface.data, r->unk_surface.len)
                                         : mem_strdup(DEFAULT_UNK_SURFACE);
     if (!t->unk_surface) return no_memory(r);

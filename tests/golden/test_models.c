@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "ckpt/peft.h"
 #include "ckpt/safetensors.h"
+#include "run/adapter_dir.h"
 #include "run/engine.h"
 #include "run/weights.h"
 
@@ -172,7 +172,7 @@ static double worst_gradient(struct engine *engine, const struct golden *g, int 
 
 struct opened {
     struct model_config config;
-    struct peft_config peft;
+    struct adapter_dir adapter;
     struct engine engine;
 };
 
@@ -180,18 +180,13 @@ static void open_engine(struct opened *o, const struct golden *g, const char *di
                         const char *adapter_dir, int checkpoint)
 {
     struct err e = {0};
-    struct lora_options lora = {0};
     *o = (struct opened){0};
     CHECK_OK(model_config_read(&o->config, dir, &e), &e);
-    if (adapter_dir) {
-        CHECK_OK(peft_config_read(&o->peft, adapter_dir, &e), &e);
-        lora = (struct lora_options){o->peft.r,      o->peft.alpha,   o->peft.dropout,
-                                     o->peft.rslora, o->peft.targets, o->peft.num_targets};
-    }
+    if (adapter_dir) CHECK_OK(adapter_dir_open(&o->adapter, adapter_dir, &e), &e);
     struct loader_limits limits = {g->N, g->S, g->num_segments};
     struct engine_options options = {.device = "cpu",
                                      .config = &o->config,
-                                     .lora = adapter_dir ? &lora : NULL,
+                                     .lora = adapter_dir ? &o->adapter.options : NULL,
                                      .train = 1,
                                      .checkpoint = checkpoint,
                                      .train_limits = limits,
@@ -208,7 +203,7 @@ static void open_engine(struct opened *o, const struct golden *g, const char *di
 static void close_engine(struct opened *o)
 {
     engine_free(&o->engine);
-    peft_config_free(&o->peft);
+    adapter_dir_close(&o->adapter);
     model_config_free(&o->config);
 }
 

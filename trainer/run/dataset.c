@@ -91,7 +91,7 @@ static enum status open_prepared(struct store **out, const struct dataset_reques
                                  const char *path, struct err *e)
 {
     char hash[HASH_HEX_SIZE] = "";
-    if (r->template) template_hash(r->template, hash);
+    if (r->template) TRY(template_hash(r->template, hash, e));
     struct store_settings want = {.tokenizer_hash = tokenizer_hash(r->tokenizer),
                                   .template_name = r->template ? r->template->name : NULL,
                                   .template_hash = r->template ? hash : NULL,

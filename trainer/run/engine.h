@@ -23,6 +23,7 @@
 
 struct engine_options {
     const char *device;                /* "cpu", "null" */
+    int threads;                       /* 0: all cores this process may use */
     const struct model_config *config; /* must outlive the engine */
     const struct lora_options *lora;   /* NULL: no adapter */
     int train;      /* gradients and optimiser states: of the adapter, else of all */

@@ -14,7 +14,7 @@
 
 static const char *const suffixes[] = {[PEFT_A] = ".lora_A.weight", [PEFT_B] = ".lora_B.weight"};
 
-/* What the file's keys are to us. One row a key, in the order PEFT writes them. */
+/* What the file's keys are to us. One row a key, in PEFT's order. */
 enum key_kind {
     KEY_OURS,   /* from struct peft_config */
     KEY_FIXED,  /* must be as written here, or absent: anything else is another adapter */
@@ -300,8 +300,6 @@ void peft_close(struct peft_adapter *a)
     *a = (struct peft_adapter){0};
 }
 
-/* Names sorted with the same suffix are not sorted by path ("a.b" < "a_b", but "a.b.lora" too), so
- * this looks at all; there are a few hundred. */
 const struct peft_module *peft_find(const struct peft_adapter *a, const char *path)
 {
     for (size_t i = 0; i < a->num_modules; i++)

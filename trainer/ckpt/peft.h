@@ -61,7 +61,7 @@ struct peft_module {
 struct peft_adapter {
     struct peft_config config;
     struct tensor_files *files;
-    struct peft_module *modules; /* by path */
+    struct peft_module *modules; /* by tensor name */
     size_t num_modules;
 };
 

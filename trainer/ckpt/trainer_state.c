@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 
-/* The numbers, name for name; the first six are null when 0 means "not set". */
+/* The whole numbers, name for name. */
 static const struct {
     const char *key;
     size_t offset; /* of an int64_t */

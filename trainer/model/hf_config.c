@@ -473,15 +473,15 @@ static void write_eos(struct writer *w, const struct model_config *c)
 
 static void write_names(struct writer *w, const struct model_config *c, int dtype_changed)
 {
+    int new_key = present(w->root, "dtype"), old_key = present(w->root, "torch_dtype");
     if (!present(w->root, "architectures"))
         set(w, "architectures", json_pack("[s]", c->family->architecture));
     set(w, "model_type", json_string(c->family->name));
-    for (size_t i = 0; i < DTYPES && (dtype_changed || !c->has_dtype); i++) {
+    if (!dtype_changed && (new_key || old_key)) return;
+    for (size_t i = 0; i < DTYPES; i++) {
         if (dtypes[i].type != c->dtype) continue;
-        int new_key = present(w->root, "dtype");
         if (new_key) set(w, "dtype", json_string(dtypes[i].name));
-        if (!new_key || present(w->root, "torch_dtype"))
-            set(w, "torch_dtype", json_string(dtypes[i].name));
+        if (!new_key || old_key) set(w, "torch_dtype", json_string(dtypes[i].name));
     }
 }
 

@@ -164,7 +164,12 @@ static enum status parse_config(struct peft_config *c, const char *where, struct
 
 enum status peft_config_read(struct peft_config *out, const char *path, struct err *e)
 {
+    char file[IO_PATH_MAX];
     *out = (struct peft_config){0};
+    if (io_is_dir(path)) {
+        TRY(io_join(file, sizeof file, path, PEFT_CONFIG_FILE, e));
+        path = file;
+    }
     TRY(json_parse_file(path, &out->source, e));
     enum status s = parse_config(out, path, e);
     if (s) peft_config_free(out);
@@ -276,8 +281,7 @@ enum status peft_open(struct peft_adapter *out, const char *dir, struct err *e)
 {
     char path[IO_PATH_MAX];
     *out = (struct peft_adapter){0};
-    TRY(io_join(path, sizeof path, dir, PEFT_CONFIG_FILE, e));
-    enum status s = peft_config_read(&out->config, path, e);
+    enum status s = peft_config_read(&out->config, dir, e);
     if (!s) s = io_join(path, sizeof path, dir, PEFT_WEIGHTS_FILE, e);
     if (!s && !io_exists(path)) { /* a pickled one, perhaps: that error says more */
         struct tensor_files *none = NULL;

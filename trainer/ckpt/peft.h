@@ -36,7 +36,8 @@ struct peft_config {
                                the caller's */
 };
 
-/* ERR_IO, ERR_MEMORY, ERR_FORMAT, ERR_UNSUPPORTED (the message names the key). */
+/* `path` is an adapter_config.json or a directory that has one. ERR_IO, ERR_MEMORY, ERR_FORMAT,
+ * ERR_UNSUPPORTED (the message names the key). */
 MUST_CHECK enum status peft_config_read(struct peft_config *out, const char *path, struct err *e);
 void peft_config_free(struct peft_config *c); /* what a read took; a zeroed one is fine */
 

@@ -469,7 +469,8 @@ enum status tensor_expect(const struct tensor_files *f, const struct tensor_info
         return err_at(e, ERR_FORMAT, tensor_file_path(f, t), 0, 0,
                       "tensor \"%s\" holds %s, not real numbers", show(t->name).text,
                       file_type_name(t->type));
-    if (t->rank == rank && !memcmp(t->shape, shape, (size_t)rank * sizeof *shape)) return OK;
+    if (t->rank == rank && (!rank || !memcmp(t->shape, shape, (size_t)rank * sizeof *shape)))
+        return OK;
     tensor_shape_text(have, sizeof have, t->rank, t->shape);
     tensor_shape_text(want, sizeof want, rank, shape);
     return err_at(e, ERR_SHAPE, tensor_file_path(f, t), 0, 0, "%s: shape %s, config wants %s",

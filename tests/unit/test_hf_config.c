@@ -417,7 +417,7 @@ static void test_no_memory(void **state)
         if (!s) c.vocab_size++, c.window = 3, c.rope.theta = 5, c.num_eos = 2;
         if (!s) s = model_config_json(&c, &o, &e);
         mem_fail_after(0);
-        assert_true(s == OK || s == ERR_MEMORY || strstr(e.message, "not JSON"));
+        assert_true(s == OK || s == ERR_MEMORY);
         json_decref(o);
         model_config_free(&c);
     } while (s && n < 10000);

@@ -270,7 +270,7 @@ static void test_no_memory(void **state)
         s = peft_open(&a, GOLDEN "llama/adapter_default", &e);
         if (!s) s = peft_config_write(&a.config, in_folder(PEFT_CONFIG_FILE), &e);
         mem_fail_after(0);
-        assert_true(s == OK || s == ERR_MEMORY || strstr(e.message, "not JSON"));
+        assert_true(s == OK || s == ERR_MEMORY);
         peft_close(&a);
     } while (s && n < 10000);
     assert_int_equal(s, OK);

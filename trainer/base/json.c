@@ -5,15 +5,22 @@
 
 #include "base/buf.h"
 #include "base/io.h"
+#include "base/mem.h"
+
+/* jansson's memory comes from the same door as everybody's. */
+__attribute__((constructor)) static void use_mem(void)
+{
+    json_set_alloc_funcs(mem_alloc, mem_free);
+}
 
 enum status json_parse_text(const char *text, size_t n, const char *where, json_t **out,
                             struct err *e)
 {
     json_error_t je;
+    mem_failed();
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
     if (*out) return OK;
-    if (json_error_code(&je) == json_error_out_of_memory)
-        return err_set(e, ERR_MEMORY, "no memory to parse %s", where);
+    if (mem_failed()) return err_set(e, ERR_MEMORY, "no memory to parse %s", where);
     return err_at(e, ERR_FORMAT, where, je.line, je.column, "not JSON: %s", je.text);
 }
 
@@ -99,6 +106,6 @@ enum status json_write_file(const json_t *value, const char *path, struct err *e
     size_t n = strlen(text);
     text[n] = '\n'; /* in place of the zero: io_write_file takes a length */
     enum status s = io_write_file(path, text, n + 1, e);
-    free(text);
+    mem_free(text);
     return s;
 }

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 static atomic_long count, fail_from;
+static _Thread_local int failed;
 
 void mem_fail_after(long n)
 {
@@ -22,18 +23,31 @@ static int refused(void)
     return limit && n >= limit;
 }
 
-void *mem_alloc(size_t bytes) { return refused() ? NULL : malloc(bytes ? bytes : 1); }
+int mem_failed(void)
+{
+    int was = failed;
+    failed = 0;
+    return was;
+}
+
+static void *noted(void *p)
+{
+    if (!p) failed = 1;
+    return p;
+}
+
+void *mem_alloc(size_t bytes) { return noted(refused() ? NULL : malloc(bytes ? bytes : 1)); }
 
 void *mem_calloc(size_t n, size_t each)
 {
-    return refused() ? NULL : calloc(n ? n : 1, each ? each : 1);
+    return noted(refused() ? NULL : calloc(n ? n : 1, each ? each : 1));
 }
 
 void *mem_resize(void *old, size_t n, size_t each)
 {
     size_t bytes;
-    if (__builtin_mul_overflow(n, each, &bytes) || refused()) return NULL;
-    return realloc(old, bytes ? bytes : 1);
+    if (__builtin_mul_overflow(n, each, &bytes) || refused()) return noted(NULL);
+    return noted(realloc(old, bytes ? bytes : 1));
 }
 
 void mem_free(void *p) { free(p); }

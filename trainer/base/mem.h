@@ -20,6 +20,10 @@ char *mem_strndup(const char *s, size_t n);             /* n bytes and a zero; N
 void *mem_pages(size_t bytes);
 void mem_pages_free(void *p, size_t bytes);
 
+/* Whether an allocation of this thread failed since the last time it was asked: for libraries that
+ * do not tell why they gave up. */
+int mem_failed(void);
+
 /* Tests: the n-th allocation from now on (1-based) and all after it fail; 0 ends that.
  * mem_allocations counts allocations since the last call to mem_fail_after. Process-wide. */
 void mem_fail_after(long n);

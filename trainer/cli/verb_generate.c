@@ -1,5 +1,6 @@
 /* cria generate: only the generated text goes to stdout. */
 #include <stdio.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/progress.h"
@@ -51,10 +52,12 @@ static enum status answer_prompt(struct inference *f, const struct request *r, s
 {
     struct id_list ids = {0};
     struct buf text;
-    struct inference_answer a = {.text = &text, .grown = write_piece};
+    int live = isatty(STDOUT_FILENO);
+    struct inference_answer a = {.text = &text, .grown = live ? write_piece : NULL};
     buf_init(&text, PROMPT_MAX);
     enum status s = make_prompt(f, r, &ids, e);
     if (!s) s = inference_answer(f, &ids, 0, &a, e);
+    if (!s && !live) fwrite(text.data ? text.data : "", 1, text.len, stdout);
     if (!s) putchar('\n');
     if (!s && a.end == GENERATE_CACHE_FULL)
         progress_say("cria: the context of %d tokens is full", (int)f->engine.options.cache_rows);

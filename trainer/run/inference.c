@@ -131,30 +131,39 @@ enum status inference_raw_prompt(struct inference *f, const char *text, struct i
 
 /* --- answers --- */
 
-struct printing {
+struct streaming {
     const struct tokenizer *tokenizer;
     struct inference_answer *answer;
+    struct buf bytes; /* of one token */
+    int started;
     enum status failed;
 };
 
-static int print_token(void *context, int32_t id)
+static int stream_token(void *context, int32_t id)
 {
-    struct printing *p = context;
-    struct buf *text = p->answer->text;
-    size_t before = text->len;
-    p->failed = tokenizer_token_bytes(p->tokenizer, id, before == 0, text);
-    if (!p->failed && p->answer->grown && text->len > before)
-        p->answer->grown(p->answer->context, text->data + before, text->len - before);
-    return p->failed != OK;
+    struct streaming *s = context;
+    buf_clear(&s->bytes);
+    s->failed = tokenizer_token_bytes(s->tokenizer, id, !s->started, &s->bytes);
+    if (!s->failed && s->bytes.len) {
+        s->started = 1;
+        s->answer->grown(s->answer->context, s->bytes.data, s->bytes.len);
+    }
+    return s->failed != OK;
 }
 
 enum status inference_answer(struct inference *f, const struct id_list *prompt, uint64_t sequence,
                              struct inference_answer *a, struct err *e)
 {
-    struct printing p = {f->tokenizer, a, OK};
-    TRY(generate(&f->engine, &f->sampler, prompt->ids, prompt->len, &f->generate, sequence,
-                 print_token, &p, NULL, &a->end, e));
-    return p.failed ? err_set(e, p.failed, "no memory for the answer") : OK;
+    struct streaming stream = {.tokenizer = f->tokenizer, .answer = a};
+    struct id_list ids = {0};
+    buf_init(&stream.bytes, TEXT_MAX);
+    enum status s = generate(&f->engine, &f->sampler, prompt->ids, prompt->len, &f->generate,
+                             sequence, a->grown ? stream_token : NULL, &stream, &ids, &a->end, e);
+    if (!s && stream.failed) s = err_set(e, stream.failed, "no memory for the answer");
+    if (!s) s = tokenizer_decode(f->tokenizer, ids.ids, ids.len, 1, a->text, e);
+    id_list_free(&ids);
+    buf_free(&stream.bytes);
+    return s;
 }
 
 /* --- files --- */
@@ -176,9 +185,7 @@ static enum status write_answer(FILE *out, const char *path, const struct conver
     buf_init(&line, TEXT_MAX);
     json_t *o = json_object();
     if (question) json_object_set_new(o, "prompt", json_stringn(question->data, question->n));
-    json_t *text = json_stringn(answer->data ? answer->data : "", answer->len);
-    if (!text) text = json_string("\xEF\xBF\xBD"); /* the model ended inside a character */
-    json_object_set_new(o, "response", text);
+    json_object_set_new(o, "response", json_stringn(answer->data ? answer->data : "", answer->len));
     if (reference.data)
         json_object_set_new(o, "reference", json_stringn(reference.data, reference.n));
     enum status s = json_append_text(o, &line, e);

@@ -41,10 +41,12 @@ MUST_CHECK enum status inference_prompt(struct inference *f, const struct conver
 MUST_CHECK enum status inference_raw_prompt(struct inference *f, const char *text,
                                             struct id_list *out, struct err *e);
 
-/* Answers, printing nothing: text appended to `text`, which a listener may watch grow. */
+/* Answers, printing nothing: the decoded text is appended to `text`. Who wants it token by token
+ * hears of the bytes as they come; a character may come in pieces, and bytes that turn out not to
+ * be UTF-8 are there as they are, where `text` has U+FFFD. */
 struct inference_answer {
     struct buf *text;
-    void (*grown)(void *context, const char *bytes, size_t n); /* NULL; each piece as it comes */
+    void (*grown)(void *context, const char *bytes, size_t n); /* NULL: nobody */
     void *context;
     enum generate_end end;
 };

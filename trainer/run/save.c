@@ -1,10 +1,14 @@
 #include "run/save.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/mem.h"
 #include "ckpt/commit.h"
 #include "ckpt/fingerprint.h"
 #include "ckpt/peft.h"
@@ -262,6 +266,12 @@ static int holds_something(const char *dir)
     return entries > 0;
 }
 
+static int same_place(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 static enum status find_checkpoint(struct session *s, struct err *e)
 {
     const char *resume = s->config->resume_from_checkpoint;
@@ -278,12 +288,48 @@ static enum status find_checkpoint(struct session *s, struct err *e)
     return step < 0 ? OK : commit_path(s->resume, sizeof s->resume, s->config->output_dir, step, e);
 }
 
+/* What a run leaves in output_dir beside checkpoints; all else is not ours to remove. */
+static const char *const left_by_a_run[] = {
+    PEFT_CONFIG_FILE,
+    "adapter_model.safetensors",
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "cria.json",
+    TRAINER_STATE_FILE,
+    METRICS_FILE,
+    RESOLVED_FILE,
+};
+
+static enum status remove_run(const char *dir, struct err *e)
+{
+    int64_t *steps = NULL;
+    size_t n;
+    char path[IO_PATH_MAX];
+    TRY(commit_recover(dir, e));
+    enum status status = commit_list(dir, &steps, &n, e);
+    for (size_t i = 0; !status && i < n; i++) {
+        status = commit_path(path, sizeof path, dir, steps[i], e);
+        if (!status) status = io_remove_tree(path, e);
+    }
+    mem_free(steps);
+    for (size_t i = 0; !status && i < sizeof left_by_a_run / sizeof *left_by_a_run; i++) {
+        status = io_join(path, sizeof path, dir, left_by_a_run[i], e);
+        if (!status && unlink(path) && errno != ENOENT) status = err_errno(e, "%s", path);
+    }
+    return status;
+}
+
 enum status save_claim_output(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
+    if (same_place(c->output_dir, c->model_name_or_path)) {
+        config_fail(c, KEY_output_dir, e, "%s is the base model's own directory", c->output_dir);
+        return err_hint(e, "give a directory of its own to the run");
+    }
     TRY(find_checkpoint(s, e));
     if (s->resume[0] || !holds_something(c->output_dir)) return OK;
-    if (c->overwrite_output_dir) return io_remove_tree(c->output_dir, e);
+    if (c->overwrite_output_dir) return remove_run(c->output_dir, e);
     config_fail(c, KEY_output_dir, e, "%s is not empty", c->output_dir);
     return err_hint(e, "resume_from_checkpoint: auto goes on with it, overwrite_output_dir: true "
                        "removes it, another output_dir leaves it alone");

@@ -1,0 +1,236 @@
+/* What must not change a run, as DESIGN 5 states it. Bit for bit: running again, one thread or two,
+ * stopping and resuming, checkpointing activations. To 1e-5: packing, micro-batches, merging. */
+#include "support/tiny_run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/io.h"
+#include "base/mem.h"
+#include "run/inference.h"
+#include "run/new_model.h"
+
+#define FULL "finetuning=full "
+#define LORA "finetuning=lora lora_dropout=0.1 lora_r=4 "
+#define ADAPTER "adapter_model.safetensors"
+#define MODEL "model.safetensors"
+
+static struct tiny tiny;
+
+static int setup(void **state)
+{
+    (void)state;
+    tiny_init(&tiny);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    tiny_free(&tiny);
+    return 0;
+}
+
+static void train(const char *out, const char *overrides)
+{
+    tiny_train(&tiny, out, overrides, 0);
+    CHECK_OK(tiny.status, &tiny.err);
+}
+
+static void assert_same(const char *a, const char *b, const char *file)
+{
+    char x[64], y[64];
+    snprintf(x, sizeof x, "%s/%s", a, file);
+    snprintf(y, sizeof y, "%s/%s", b, file);
+    assert_true(tiny_same(&tiny, x, y));
+}
+
+static void test_rerun(void **state)
+{
+    (void)state;
+    train("rerun1", LORA "threads=2");
+    train("rerun2", LORA "threads=2");
+    train("rerun3", LORA "threads=1");
+    assert_same("rerun1", "rerun2", ADAPTER);
+    assert_same("rerun1", "rerun3", ADAPTER);
+    train("full1", FULL "threads=2");
+    train("full2", FULL "threads=1");
+    assert_same("full1", "full2", MODEL);
+}
+
+static void test_checkpointing(void **state)
+{
+    (void)state;
+    train("kept", LORA "gradient_checkpointing=none");
+    train("again", LORA "gradient_checkpointing=full");
+    assert_same("kept", "again", ADAPTER);
+    train("kept_full", FULL "gradient_checkpointing=none");
+    train("again_full", FULL "gradient_checkpointing=full");
+    assert_same("kept_full", "again_full", MODEL);
+}
+
+/* Stopped after the third update, then resumed: the uninterrupted run's bytes, metrics included. */
+static void resume_case(const char *name, const char *kind, const char *file)
+{
+    char whole[32], cut[32], overrides[256];
+    snprintf(whole, sizeof whole, "%s_whole", name);
+    snprintf(cut, sizeof cut, "%s_cut", name);
+    train(whole, kind);
+    tiny_train(&tiny, cut, kind, 3);
+    assert_int_equal(tiny.status, ERR_STOPPED);
+    assert_int_equal(status_exit_code(tiny.status), 75);
+    snprintf(overrides, sizeof overrides, "%s resume_from_checkpoint=auto", kind);
+    train(cut, overrides);
+    assert_int_equal(tiny.first_step, 4);
+    assert_int_equal(tiny.num_steps, 5);
+    assert_same(whole, cut, file);
+}
+
+static void test_resume(void **state)
+{
+    (void)state;
+    resume_case("lora", LORA, ADAPTER);
+    resume_case("full", FULL, MODEL);
+    resume_case("packed", LORA "packing=true", ADAPTER);
+}
+
+/* The metrics file of a run that went on from an earlier checkpoint holds each step once. */
+static void test_metrics_cut(void **state)
+{
+    (void)state;
+    char path[256];
+    struct err e = {0};
+    json_t *history;
+    train("metrics", LORA "save_steps=3");
+    tiny_path(&tiny, "metrics/checkpoint-6", path);
+    CHECK_OK(io_remove_tree(path, &e), &e);
+    train("metrics", LORA "save_steps=3 resume_from_checkpoint=auto");
+    assert_int_equal(tiny.first_step, 4);
+    tiny_path(&tiny, "metrics/metrics.jsonl", path);
+    CHECK_OK(metrics_history(path, &history, &e), &e);
+    assert_int_equal(json_array_size(history), 8);
+    for (size_t i = 0; i < 8; i++)
+        assert_int_equal(json_integer_value(json_object_get(json_array_get(history, i), "step")),
+                         i + 1);
+    json_decref(history);
+}
+
+static void compare_runs(const char *a, const char *b, const char *name)
+{
+    double losses[TINY_STEPS_MAX], norms[TINY_STEPS_MAX], worst_loss = 0, worst_norm = 0;
+    char out[64];
+    snprintf(out, sizeof out, "%s_a", name);
+    train(out, a);
+    memcpy(losses, tiny.losses, sizeof losses);
+    memcpy(norms, tiny.norms, sizeof norms);
+    snprintf(out, sizeof out, "%s_b", name);
+    train(out, b);
+    assert_int_equal(tiny.num_steps, 8);
+    for (int i = 0; i < 8; i++) {
+        worst_loss = fmax(worst_loss, fabs(losses[i] - tiny.losses[i]) / losses[i]);
+        worst_norm = fmax(worst_norm, fabs(norms[i] - tiny.norms[i]) / norms[i]);
+    }
+    print_message("%-14s losses within %.1e, gradient norms within %.1e\n", name, worst_loss,
+                  worst_norm);
+    assert_true(worst_loss <= 1e-5 && worst_norm <= 1e-5);
+}
+
+/* Every step sees all documents, so that only the arrangement differs. */
+static void test_packing(void **state)
+{
+    (void)state;
+    const char *all = "per_device_train_batch_size=24 gradient_accumulation_steps=1 ";
+    char a[256], b[256];
+    snprintf(a, sizeof a, "%s" FULL, all);
+    snprintf(b, sizeof b, "%s" FULL "packing=true", all);
+    compare_runs(a, b, "packing_full");
+    snprintf(a, sizeof a, "%s" LORA, all);
+    snprintf(b, sizeof b, "%s" LORA "packing=true", all);
+    compare_runs(a, b, "packing_lora"); /* dropout does not depend on the arrangement either */
+}
+
+static void test_micro_batches(void **state)
+{
+    (void)state;
+    const char *one = "per_device_train_batch_size=6 gradient_accumulation_steps=1 ";
+    const char *many = "per_device_train_batch_size=1 gradient_accumulation_steps=6 ";
+    char a[256], b[256];
+    snprintf(a, sizeof a, "%s" FULL, one);
+    snprintf(b, sizeof b, "%s" FULL, many);
+    compare_runs(a, b, "micro_full");
+    snprintf(a, sizeof a, "%s" LORA, one);
+    snprintf(b, sizeof b, "%s" LORA, many);
+    compare_runs(a, b, "micro_lora");
+}
+
+static void last_logits(const char *model, const char *adapter, float *logits, int32_t vocab)
+{
+    static struct inference f;
+    struct err e = {0};
+    struct inference_options o = {.model = model,
+                                  .adapter = adapter,
+                                  .raw = 1,
+                                  .max_new_tokens = 1,
+                                  .sampling = {.top_p = 1}};
+    struct id_list ids = {0};
+    CHECK_OK(inference_open(&f, &o, &e), &e);
+    assert_int_equal(f.config.vocab_size, vocab);
+    CHECK_OK(inference_raw_prompt(&f, "What is this?", &ids, &e), &e);
+    engine_decode_reset(&f.engine);
+    CHECK_OK(engine_decode(&f.engine, ids.ids, (int32_t)ids.len, logits, &e), &e);
+    id_list_free(&ids);
+    inference_close(&f);
+}
+
+static void test_merge(void **state)
+{
+    (void)state;
+    enum { VOCAB = 311 };
+    char adapter[256], merged[256];
+    struct err e = {0};
+    float with[VOCAB], after[VOCAB], base[VOCAB];
+    train("merge", LORA "learning_rate=1e-2");
+    tiny_path(&tiny, "merge", adapter);
+    tiny_path(&tiny, "merged", merged);
+    CHECK_OK(new_model_merge(TINY_MODEL, adapter, merged, FILE_TYPES, &e), &e);
+    last_logits(TINY_MODEL, NULL, base, VOCAB);
+    last_logits(TINY_MODEL, adapter, with, VOCAB);
+    last_logits(merged, NULL, after, VOCAB);
+    print_message("merged against adapter %.1e; against the base %.1e\n",
+                  check_distance(after, with, VOCAB), check_distance(after, base, VOCAB));
+    assert_true(check_distance(after, with, VOCAB) <= 1e-5);
+    assert_true(check_distance(after, base, VOCAB) > 1e-2);
+    assert_int_equal(new_model_merge(TINY_MODEL, adapter, merged, FILE_TYPES, &e), ERR_CONFIG);
+}
+
+/* A run that would not be the same is refused by name, and nothing of the old one is lost. */
+static void test_refusals(void **state)
+{
+    (void)state;
+    tiny_train(&tiny, "refused", LORA, 3);
+    assert_int_equal(tiny.status, ERR_STOPPED);
+    tiny_train(&tiny, "refused", LORA, 0);
+    assert_int_equal(tiny.status, ERR_CONFIG);
+    assert_non_null(strstr(tiny.err.message, "is not empty"));
+    tiny_train(&tiny, "refused", LORA "resume_from_checkpoint=auto learning_rate=2e-3", 0);
+    assert_int_equal(tiny.status, ERR_CONFIG);
+    assert_non_null(strstr(tiny.err.message, "learning_rate"));
+    tiny_train(&tiny, "refused", LORA "resume_from_checkpoint=auto lora_r=5", 0);
+    assert_int_equal(tiny.status, ERR_CONFIG);
+    train("refused", LORA "resume_from_checkpoint=auto");
+    assert_int_equal(tiny.first_step, 4);
+    train("refused", LORA "overwrite_output_dir=true");
+    assert_int_equal(tiny.first_step, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rerun),   cmocka_unit_test(test_checkpointing),
+        cmocka_unit_test(test_resume),  cmocka_unit_test(test_metrics_cut),
+        cmocka_unit_test(test_packing), cmocka_unit_test(test_micro_batches),
+        cmocka_unit_test(test_merge),   cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

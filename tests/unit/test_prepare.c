@@ -1,0 +1,324 @@
+/* data/prepare with the tiny tokenizer of tests/golden: every record accounted for, the file it
+ * writes, its report, its cache key, its errors. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/io.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "data/prepare/prepare.h"
+#include "data/store/store.h"
+
+static char folder[] = "/tmp/cria_prepare_XXXXXX";
+static struct tokenizer *tok;
+
+static const char *path_of(const char *name)
+{
+    static char paths[8][128];
+    static int next;
+    char *p = paths[next++ % 8];
+    snprintf(p, sizeof paths[0], "%s/%s", folder, name);
+    return p;
+}
+
+static const char *put(const char *name, const char *text)
+{
+    struct err e = {0};
+    const char *path = path_of(name);
+    assert_int_equal(io_write_file(path, text, strlen(text), &e), OK);
+    return path;
+}
+
+static const char *const alpaca =
+    "{\"instruction\":\"Name one animal.\",\"input\":\"\",\"output\":\"The alpaca.\"}\n"
+    "{\"instruction\":\"Name one.\",\"input\":\"\",\"output\":\"\"}\n"
+    "\n"
+    "{\"instruction\":\"\",\"input\":\"\",\"output\":\"x\"}\n"
+    "{\"instruction\":\"Repeat.\",\"input\":\"hay\",\"output\":\"hay\"}\n"
+    "{\"instruction\":\"Name two.\",\"input\":\"\",\"output\":\" \"}\n"
+    "{\"instruction\":\"a\",\"output\":\"\"}\n"
+    "{\"instruction\":\"b\",\"output\":\"\"}\n";
+
+static const char *const chats =
+    "[{\"conversations\":[{\"from\":\"gpt\",\"value\":\"?\"},{\"from\":\"human\",\"value\":\"Hi\"},"
+    "{\"from\":\"gpt\",\"value\":\"Hello\"},{\"from\":\"human\",\"value\":\"Bye\"}]},\n"
+    " {\"conversations\":[{\"from\":\"human\",\"value\":\"Hi\"},{\"from\":\"tool\",\"value\":\"x\"}"
+    "]},"
+    " {\"conversations\":[]},\n"
+    " {\"conversations\":[{\"from\":\"human\",\"value\":\"A\"},{\"from\":\"gpt\",\"value\":\"B\","
+    "\"weight\":0}]}]";
+
+static struct prepare_options options_of(const struct prepare_source *sources, size_t n)
+{
+    return (struct prepare_options){.sources = sources,
+                                    .num_sources = n,
+                                    .tokenizer = tok,
+                                    .template = template_find("alpaca")};
+}
+
+static int64_t watched;
+
+static void watch(void *ctx, const struct prepare_progress *p)
+{
+    (void)ctx;
+    assert_true(p->bytes <= p->total_bytes);
+    watched = p->bytes;
+}
+
+static void check_report(const struct prepare_report *r)
+{
+    const struct prepare_source_report *a = &r->sources[0], *c = &r->sources[1];
+    assert_string_equal(a->format->name, "alpaca");
+    assert_string_equal(c->format->name, "sharegpt");
+    assert_true(a->detected && !c->detected);
+    assert_int_equal(a->counts.records, 7);
+    assert_int_equal(a->counts.documents, 2);
+    assert_int_equal(a->dropped[DROP_EMPTY_REPLY].count, 4);
+    assert_int_equal(a->dropped[DROP_EMPTY_REPLY].places[0], 2);
+    assert_int_equal(a->dropped[DROP_EMPTY_REPLY].places[2], 7);
+    assert_int_equal(a->dropped[DROP_EMPTY_TURN].count, 1);
+    assert_int_equal(a->dropped[DROP_EMPTY_TURN].places[0], 4);
+    assert_int_equal(c->counts.records, 4);
+    assert_int_equal(c->counts.documents, 1);
+    assert_int_equal(c->dropped[DROP_UNKNOWN_ROLE].places[0], 2);
+    assert_int_equal(c->dropped[DROP_NO_REPLY].places[0], 3);
+    assert_int_equal(c->dropped[DROP_NOT_TRAINED].places[0], 4);
+    assert_int_equal(c->leading.count, 1);
+    assert_int_equal(c->trailing.count, 1);
+    for (size_t i = 0; i < r->num_sources; i++)
+        assert_int_equal(r->sources[i].counts.records,
+                         r->sources[i].counts.documents + prepare_dropped(&r->sources[i]));
+    assert_int_equal(r->total.records, 11);
+    assert_int_equal(r->total.documents, 3);
+    assert_true(r->total.cut_documents == 3 && r->total.cut_tokens > 0);
+    assert_int_equal(r->total.cut_silent, 3); /* the prompts alone are longer than 20 tokens */
+}
+
+static void check_texts(const struct prepare_report *r)
+{
+    struct buf out;
+    struct err e = {0};
+    json_t *json = NULL;
+    buf_init(&out, 1 << 20);
+    assert_int_equal(prepare_report_print(r, &out), OK);
+    assert_non_null(strstr(out.data, "4 the output or a reply is empty (lines 2, 6, 7, ...)"));
+    assert_non_null(strstr(out.data, "1 a role that no template has (record 2)"));
+    assert_non_null(strstr(out.data, "max_length 20 will cut 3 documents"));
+    assert_non_null(strstr(out.data, "all 2 sources:\n  11 records, 3 documents"));
+    buf_clear(&out);
+    assert_int_equal(prepare_report_json(r, &out), OK);
+    assert_int_equal(json_parse_text(out.data, out.len, "report", &json, &e), OK);
+    int64_t n = 0;
+    assert_int_equal(json_get_int(json_object_get(json, "total"), "records", &n, "report", &e), OK);
+    assert_int_equal(n, 11);
+    json_decref(json);
+    buf_free(&out);
+}
+
+static void check_store(const char *path, const struct prepare_report *r)
+{
+    static const char *const replies[] = {"The alpaca.</s>", "hay</s>", "Hello</s>"};
+    static const int64_t lines[] = {1, 5, 1};
+    struct err e = {0};
+    struct store *s = NULL;
+    struct sample sample = {0};
+    struct buf text;
+    buf_init(&text, 1 << 16);
+    assert_int_equal(store_open(&s, path, &e), OK);
+    const struct store_info *info = store_info(s);
+    assert_int_equal(info->num_documents, 3);
+    assert_int_equal(info->num_tokens, r->total.tokens);
+    assert_int_equal(info->num_targets, r->total.supervised);
+    assert_string_equal(info->settings.template_name, "alpaca");
+    assert_string_equal(info->sources[0].name, "a.jsonl");
+    assert_string_equal(info->sources[0].hash, r->sources[0].hash);
+    for (int64_t d = 0; d < 3; d++) {
+        assert_int_equal(store_document(s, d, &sample, &e), OK);
+        size_t first = 0;
+        while (sample.weights[first] == 0) first++;
+        buf_clear(&text);
+        assert_int_equal(tokenizer_decode(tok, sample.ids + first, sample.n - first, 0, &text, &e),
+                         OK);
+        assert_string_equal(text.data, replies[d]);
+        assert_int_equal(sample.ids[0], tokenizer_bos(tok));
+        assert_int_equal(sample.line, lines[d]);
+        assert_int_equal(sample.source, d == 2);
+        assert_int_equal(sample.num_turns, 2);
+        assert_int_equal(sample.turns[1].start, first);
+    }
+    sample_free(&sample);
+    buf_free(&text);
+    store_close(s);
+}
+
+static void test_everything_is_accounted_for(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct prepare_report r = {0};
+    struct prepare_source sources[] = {{put("a.jsonl", alpaca), NULL},
+                                       {put("c.json", chats), "vicuna"}};
+    struct prepare_options o = options_of(sources, 2);
+    const char *out = path_of("all.h5");
+    o.max_length = 20;
+    assert_int_equal(prepare_dataset(&o, out, &r, watch, NULL, &e), OK);
+    assert_int_equal(watched, strlen(alpaca) + strlen(chats));
+    check_report(&r);
+    check_texts(&r);
+    check_store(out, &r);
+    prepare_report_free(&r);
+}
+
+/* What a run comes to: "OK records documents bad" or "STATUS message". */
+static void outcome(const char *text, const char *format, int skip_bad, const char *template,
+                    char out[1024])
+{
+    struct err e = {0};
+    struct prepare_report r = {0};
+    struct prepare_source source = {put("x.jsonl", text), format};
+    struct prepare_options o = options_of(&source, 1);
+    o.skip_bad = skip_bad;
+    o.template = template ? template_find(template) : NULL;
+    enum status s = prepare_dataset(&o, path_of("x.h5"), &r, NULL, NULL, &e);
+    size_t n = (size_t)snprintf(out, 1024, "%s ", status_name(s));
+    if (s)
+        err_format(&e, out + n, 1024 - n);
+    else
+        snprintf(out + n, 1024 - n, "%d %d %d %s", (int)r.total.records, (int)r.total.documents,
+                 (int)r.sources[0].dropped[DROP_BAD_RECORD].count, r.sources[0].first_bad);
+    if (s)
+        assert_false(io_exists(path_of("x.h5")));
+    else
+        remove(path_of("x.h5"));
+    prepare_report_free(&r);
+}
+
+static void test_errors(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *format;
+        int skip_bad;
+        const char *template, *status, *message;
+    } cases[] = {
+        {"{\"text\":\"a b\"}\n{\"text\":\n", NULL, 0, NULL, "ERR_FORMAT", "x.jsonl:2:"},
+        {"{\"text\":\"a b\"}\n{\"text\":\n", NULL, 1, NULL, "OK", "2 1 1 "},
+        {"{\"text\":\"a b\"}\n{\"text\":5}\n", NULL, 0, NULL, "ERR_FORMAT",
+         "x.jsonl:2: \"text\" is no string"},
+        {"{\"text\":\"a b\"}\n{\"text\":5}\n", NULL, 1, NULL, "OK", "x.jsonl:2: \"text\" is no"},
+        {"[{\"text\":\"a b\"},\n{\"texts\":\"\"}]", NULL, 0, NULL, "ERR_FORMAT",
+         "x.jsonl:2: record 2: \"text\" is missing"},
+        {"[{\"text\":\"a b\"},{", "text", 1, NULL, "ERR_FORMAT", "the file ends inside record 2"},
+        {"{\"text\":\"a b\"}\n", "alpca", 0, NULL, "ERR_CONFIG", "unknown format \"alpca\""},
+        {"{\"x\":1}\n", NULL, 0, NULL, "ERR_DATA", "no format fits records with the fields x"},
+        {"{\"instruction\":\"a\",\"output\":\"\"}\n", NULL, 0, "alpaca", "ERR_DATA",
+         "no document is left of 1 records: 1: the output or a reply is empty"},
+        {"{\"instruction\":\"a\",\"output\":\"b\"}\n", NULL, 0, NULL, "ERR_CONFIG",
+         "x.jsonl:1: a conversation needs a template"},
+        {"{\"instruction\":\"a\",\"output\":\"b\"}\n", NULL, 0, "chatml", "ERR_CONFIG",
+         "template chatml needs the token <|im_start|>"},
+        {"", "text", 0, NULL, "ERR_DATA", "no document is left of 0 records"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char out[1024];
+        outcome(cases[i].text, cases[i].format, cases[i].skip_bad, cases[i].template, out);
+        size_t n = strlen(cases[i].status);
+        if (strncmp(out, cases[i].status, n) || out[n] != ' ' || !strstr(out, cases[i].message))
+            fail_msg("case %zu: %s", i, out);
+    }
+    struct err e = {0};
+    struct prepare_report r = {0};
+    struct prepare_source absent = {"/nonexistent.jsonl", NULL};
+    struct prepare_options o = options_of(&absent, 1);
+    assert_int_equal(prepare_dataset(&o, path_of("x.h5"), &r, NULL, NULL, &e), ERR_IO);
+    prepare_report_free(&r);
+    o.num_sources = 0;
+    assert_int_equal(prepare_dataset(&o, path_of("x.h5"), &r, NULL, NULL, &e), ERR_CONFIG);
+    prepare_report_free(&r);
+}
+
+static void test_cache_key(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    char base[HASH_HEX_SIZE], key[HASH_HEX_SIZE];
+    struct prepare_source source = {put("k.jsonl", alpaca), NULL};
+    struct prepare_options o = options_of(&source, 1);
+    assert_int_equal(prepare_cache_key(&o, base, &e), OK);
+    assert_int_equal(strlen(base), 32);
+    o.max_length = 512; /* no part of it, nor is the name of the file */
+    source.path = put("k2.jsonl", alpaca);
+    assert_int_equal(prepare_cache_key(&o, key, &e), OK);
+    assert_string_equal(key, base);
+    o.tokenize_whole = 1;
+    assert_int_equal(prepare_cache_key(&o, key, &e), OK);
+    assert_string_not_equal(key, base);
+    o.tokenize_whole = 0;
+    o.template = template_find("vicuna");
+    assert_int_equal(prepare_cache_key(&o, key, &e), OK);
+    assert_string_not_equal(key, base);
+    o.template = template_find("alpaca");
+    source.path = put("k2.jsonl", alpaca + 1);
+    assert_int_equal(prepare_cache_key(&o, key, &e), OK);
+    assert_string_not_equal(key, base);
+    source.path = "/nonexistent";
+    assert_int_equal(prepare_cache_key(&o, key, &e), ERR_IO);
+}
+
+static void test_allocation_failures(void **state)
+{
+    (void)state;
+    struct prepare_source source = {put("m.json", chats), NULL};
+    struct prepare_options o = options_of(&source, 1);
+    const char *out = path_of("m.h5");
+    for (long k = 1; k < 2000; k++) {
+        struct err e = {0};
+        struct prepare_report r = {0};
+        mem_fail_after(k);
+        enum status s = prepare_dataset(&o, out, &r, NULL, NULL, &e);
+        mem_fail_after(0);
+        prepare_report_free(&r);
+        if (!s) return;
+        if (s != ERR_MEMORY) fail_msg("allocation %ld: %s %s", k, status_name(s), e.message);
+        assert_false(io_exists(out));
+    }
+    fail();
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    char text[2048];
+    struct err e = {0};
+    if (!mkdtemp(folder)) return 1;
+    if (!tokenizer_open(&tok, "tests/golden/models/llama_gqa_tied", &e)) return 0;
+    err_format(&e, text, sizeof text);
+    fprintf(stderr, "%s\n", text);
+    return 1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    tokenizer_close(tok);
+    return io_remove_tree(folder, &e);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_everything_is_accounted_for),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_cache_key),
+        cmocka_unit_test(test_allocation_failures),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -289,7 +289,7 @@ int main(void)
         return 77;
     }
     if (json_parse_file("tests/golden/templates.json", &golden, &e)) return 1;
-    llama2 = open_tokenizer(shared, "tokenizers/llama2");
+    llama2 = open_tokenizer(shared, "tokenizers/llama2/tokenizer.json");
     llama3 = open_tokenizer(shared, "tokenizers/llama3/tokenizer.json");
     stories = open_tokenizer(shared, "weights/stories260K");
     int failed = llama2 && llama3 && stories ? cmocka_run_group_tests(tests, NULL, NULL) : 1;

@@ -66,11 +66,12 @@ int64_t prepare_dropped(const struct prepare_source_report *s)
 
 /* ---- for people ---- */
 
-static enum status print_tally(const struct prepare_tally *t, const char *text, int is_array,
-                               struct buf *out)
+static enum status print_tally(const char *indent, const struct prepare_tally *t, const char *text,
+                               int is_array, struct buf *out)
 {
     if (!t->count) return OK;
-    TRY(buf_printf(out, "  %lld %s (%s", (long long)t->count, text, is_array ? "record" : "line"));
+    TRY(buf_printf(out, "%s%lld %s (%s", indent, (long long)t->count, text,
+                   is_array ? "record" : "line"));
     if (t->count > 1) TRY(buf_putc(out, 's'));
     for (int i = 0; i < PREPARE_EXAMPLES && i < t->count; i++)
         TRY(buf_printf(out, "%s%lld", i ? ", " : " ", (long long)t->places[i]));
@@ -114,11 +115,12 @@ static enum status print_source(const struct prepare_source_report *s, int32_t m
     int64_t dropped = prepare_dropped(s);
     if (dropped) TRY(buf_printf(out, "  dropped %lld:\n", (long long)dropped));
     for (int r = 1; r < NUM_DROP_REASONS; r++)
-        TRY(print_tally(&s->dropped[r], drop_text((enum drop_reason)r), s->is_array, out));
+        TRY(print_tally("    ", &s->dropped[r], drop_text((enum drop_reason)r), s->is_array, out));
     if (s->first_bad[0]) TRY(buf_printf(out, "  the first invalid one: %s\n", s->first_bad));
-    TRY(print_tally(&s->leading, "kept without a reply that nobody asked for", s->is_array, out));
-    return print_tally(&s->trailing, "kept without a last question that has no reply", s->is_array,
-                       out);
+    TRY(print_tally("  ", &s->leading, "kept without a reply that nobody asked for", s->is_array,
+                    out));
+    return print_tally("  ", &s->trailing, "kept without a last question that has no reply",
+                       s->is_array, out);
 }
 
 enum status prepare_report_print(const struct prepare_report *r, struct buf *out)

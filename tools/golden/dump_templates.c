@@ -11,8 +11,10 @@ static void print_string(const char *s)
     putchar('"');
     for (; *s; s++) {
         if (*s == '"' || *s == '\\') putchar('\\');
-        if (*s == '\n') fputs("\\n", stdout);
-        else putchar(*s);
+        if (*s == '\n')
+            fputs("\\n", stdout);
+        else
+            putchar(*s);
     }
     putchar('"');
 }

@@ -125,6 +125,12 @@ static void test_json(void **state)
     assert_string_equal(s, "kept");
     assert_int_equal(json_get_string(v, "a", &s, "x.json", &e), ERR_FORMAT);
     json_decref(v);
+    text = "{\"model_max_length\": 1000000000000000019884624838656, \"n\": 7, \"x\": 1.5}";
+    assert_int_equal(json_parse_text(text, strlen(text), "x.json", &v, &e), OK);
+    assert_int_equal(json_get_int(v, "n", &a, "x.json", &e), OK);
+    assert_int_equal(a, 7);
+    assert_int_equal(json_get_int(v, "x", &a, "x.json", &e), ERR_FORMAT);
+    json_decref(v);
 }
 
 static void test_arena(void **state)

@@ -26,9 +26,9 @@ def quiet_and_deterministic():
     torch.use_deterministic_algorithms(True)
 
 
-def shared_folder(argument=None):
-    """The folder of real data: the argument, or CRIA_SHARED, or ../shared beside the checkout."""
-    return Path(argument or os.environ.get("CRIA_SHARED") or REPO.parent / "shared")
+def shared_data(argument=None):
+    """The folder of real data: the argument, or CRIA_SHARED, or ../shared/data beside the checkout."""
+    return Path(argument or os.environ.get("CRIA_SHARED") or REPO.parent / "shared/data").resolve()
 
 
 def write_json(path, value):

@@ -179,11 +179,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="name")
     parser.add_argument("--cria", required=True, help="the binary")
-    parser.add_argument("--shared", help="default: CRIA_SHARED or ../shared")
+    parser.add_argument("--shared", help="default: CRIA_SHARED or ../shared/data")
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     args = parser.parse_args()
     common.quiet_and_deterministic()
-    data = common.shared_folder(args.shared).resolve() / "data"
+    data = common.shared_data(args.shared)
     cria = driver.Cria(args.cria)
     good = [one_curve(cria, data, name, args.check) for name in args.names or CURVES]
     raise SystemExit(0 if all(good) else 1)

@@ -174,11 +174,11 @@ def report_pairs(result):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", help="default: CRIA_SHARED or ../shared")
+    parser.add_argument("--shared", help="default: CRIA_SHARED or ../shared/data")
     parser.add_argument("--ids", nargs=2, metavar=("NAME", "FILE"),
                         help="print the ids of a file's texts instead")
     args = parser.parse_args()
-    data = common.shared_folder(args.shared) / "data"
+    data = common.shared_data(args.shared)
     if args.ids:
         make, source = TOKENIZERS[args.ids[0]]
         for ids in encode_all(make(data / source), read_texts(data / args.ids[1])):

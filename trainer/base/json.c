@@ -1,6 +1,6 @@
 #include "base/json.h"
 
-#include <stdlib.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -17,8 +17,11 @@ enum status json_parse_text(const char *text, size_t n, const char *where, json_
                             struct err *e)
 {
     json_error_t je;
+    size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
     mem_failed();
-    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
+    *out = json_loadb(text, n, flags, &je);
+    if (!*out && json_error_code(&je) == json_error_numeric_overflow) /* "model_max_length": 1e30 */
+        *out = json_loadb(text, n, flags | JSON_DECODE_INT_AS_REAL, &je);
     if (*out) return OK;
     if (mem_failed()) return err_set(e, ERR_MEMORY, "no memory to parse %s", where);
     return err_at(e, ERR_FORMAT, where, je.line, je.column, "not JSON: %s", je.text);
@@ -62,8 +65,10 @@ enum status json_get_int(const json_t *object, const char *key, int64_t *out, co
 {
     json_t *v = member(object, key);
     if (!v) return OK;
-    if (!json_is_integer(v)) return wrong_type(key, "an integer", where, e);
-    *out = json_integer_value(v);
+    double real = json_real_value(v); /* a file with a huge integer has all of them as reals */
+    int whole = json_is_real(v) && real == floor(real) && fabs(real) <= 0x1p53;
+    if (!json_is_integer(v) && !whole) return wrong_type(key, "an integer", where, e);
+    *out = whole ? (int64_t)real : json_integer_value(v);
     return OK;
 }
 

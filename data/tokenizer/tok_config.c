@@ -5,8 +5,11 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/size.h"
 #include "data/tokenizer/model.h"
 
+#define CONFIG_MAX ((size_t)64 << 20)
+#define LONGEST_INTEGER 18 /* digits that always fit */
 #define TEMPLATE_MAX ((size_t)16 << 20)
 
 /* A token is given by its spelling or as an object with "content"; null or absent changes nothing.
@@ -55,13 +58,44 @@ static enum status read_config(struct tokenizer *t, const json_t *root, const ch
     return read_template(t, root, path, e);
 }
 
+/* Python writes model_max_length as 1000000000000000019884624838656, which jansson takes for too
+ * big an integer: such numbers get an exponent of zero, which makes them reals. */
+static enum status copy_with_reals(struct buf *out, const char *text, size_t n)
+{
+    int in_string = 0;
+    for (size_t i = 0, next; i < n; i = next) {
+        next = i + 1;
+        if (in_string && text[i] == '\\' && next < n) next++;
+        if (text[i] == '"') in_string = !in_string;
+        if (!in_string) next = size_max(next, i + strspn(text + i, "0123456789"));
+        TRY(buf_append(out, text + i, next - i));
+        if (next - i > LONGEST_INTEGER && !strchr(".eE", text[next] ? text[next] : 'x'))
+            TRY(buf_puts(out, "e0"));
+    }
+    return OK;
+}
+
+static enum status parse(const char *path, json_t **root, struct err *e)
+{
+    struct buf text, fixed;
+    buf_init(&text, CONFIG_MAX);
+    buf_init(&fixed, CONFIG_MAX * 2);
+    enum status s = io_read_file(path, &text, e);
+    if (!s && text.data && copy_with_reals(&fixed, text.data, text.len))
+        s = err_at(e, ERR_MEMORY, path, 0, 0, "no memory to read it");
+    if (!s) s = json_parse_text(fixed.data ? fixed.data : "", fixed.len, path, root, e);
+    buf_free(&text);
+    buf_free(&fixed);
+    return s;
+}
+
 static enum status read_json(struct tokenizer *t, const char *dir, const char *name, struct err *e)
 {
     char path[IO_PATH_MAX];
     json_t *root;
     TRY(io_join(path, sizeof path, dir, name, e));
     if (!io_exists(path)) return OK;
-    TRY(json_parse_file(path, &root, e));
+    TRY(parse(path, &root, e));
     enum status s = read_config(t, root, path, e);
     json_decref(root);
     return s;

@@ -35,20 +35,22 @@ enum status bytes_append_spelling(struct buf *out, const char *raw, size_t n)
 
 enum status bytes_append_raw(struct buf *out, const char *spelling, size_t n, int *whole)
 {
-    size_t before = out->len;
-    *whole = 1;
+    TRY(buf_reserve(out, n)); /* a byte's spelling is never shorter than the byte */
+    char *to = out->data + out->len;
+    *whole = 0;
     for (size_t i = 0; i < n;) {
         uint32_t cp = 0;
         int len = utf8_decode((const unsigned char *)spelling + i, n - i, &cp);
         int byte = len > 0 ? bytes_from_char(cp) : -1;
         if (byte < 0) {
-            *whole = 0;
-            out->len = before;
-            if (out->data) out->data[before] = 0;
+            out->data[out->len] = 0;
             return OK;
         }
-        TRY(buf_putc(out, (char)byte));
+        *to++ = (char)byte;
         i += (size_t)len;
     }
+    *to = 0;
+    out->len = (size_t)(to - out->data);
+    *whole = 1;
     return OK;
 }

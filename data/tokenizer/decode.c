@@ -148,12 +148,12 @@ static enum status byte_level(const struct piece_list *in, struct piece_list *ou
 static enum status map_pieces(const struct decoder_step *step, const struct piece_list *in,
                               struct piece_list *out, struct decode_mode mode)
 {
+    struct decoder_step here = *step;
     size_t at = 0;
     for (size_t i = 0; i < in->count; at = in->ends[i++]) {
         const char *text = in->text.data + at;
         size_t n = in->ends[i] - at;
         int first = i == 0 && (!mode.stream || mode.first);
-        struct decoder_step here = *step;
         enum status s = OK;
         switch (step->kind) {
         case DECODE_STRIP: s = strip_piece(step, text, n, &out->text); break;

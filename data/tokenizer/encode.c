@@ -253,6 +253,7 @@ static enum status split_pieces(const struct job *j, int step, const char *text,
         place = (struct place){0, 1};
         at = end;
     }
+    if (found == SPLIT_NO_MEMORY) return no_memory(j, ERR_MEMORY);
     if (found < 0)
         return err_set(j->e, ERR_DATA, "a text of %zu bytes is too much for the split pattern", n);
     return at < n ? apply_pre(j, step + 1, text + at, n - at, place) : OK;

@@ -200,7 +200,7 @@ int splitter_find(const struct splitter *s, struct splitter_scratch *scratch, co
         int got = pcre2_match(s->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, scratch->match,
                               scratch->context);
         if (got == PCRE2_ERROR_NOMATCH) return 0;
-        if (got < 0) return -1;
+        if (got < 0) return got == PCRE2_ERROR_NOMEMORY ? SPLIT_NO_MEMORY : SPLIT_TOO_MUCH;
         const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(scratch->match);
         if (bounds[1] > bounds[0] && bounds[0] >= at) {
             *start = bounds[0];

@@ -25,8 +25,11 @@ void splitter_destroy(struct splitter *s); /* NULL is fine */
 struct splitter_scratch *splitter_scratch_create(void); /* NULL without memory */
 void splitter_scratch_destroy(struct splitter_scratch *s);
 
-/* The first match in text[at..n), which is well-formed UTF-8: 1 and its bounds, 0 for none.
- * Empty matches are passed over. Negative: the expression ran out of resources. */
+enum { SPLIT_NO_MEMORY = -1, SPLIT_TOO_MUCH = -2 /* for the engine's limits */ };
+
+/* The first match in text[at..n), which is well-formed UTF-8: 1 and its bounds, 0 for none, or one
+ * of the negative values above.
+ * Empty matches are passed over. */
 int splitter_find(const struct splitter *s, struct splitter_scratch *scratch, const char *text,
                   size_t n, size_t at, size_t *start, size_t *end);
 

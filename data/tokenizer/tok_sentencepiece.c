@@ -271,6 +271,19 @@ static enum status check_spec(struct reader *r)
     return OK;
 }
 
+/* For one token at a time; whole texts go through tok_sentencepiece_decode. */
+static void set_stream_decoder(struct tokenizer *t)
+{
+    const struct normalizer_step *z = &t->normalizer.steps[0];
+    const struct decoder_step steps[] = {
+        {.kind = DECODE_FUSE},
+        {.kind = DECODE_STRIP, .from = META_SPACE, .start = z->add_prefix || z->remove_extra},
+        {.kind = DECODE_BYTE_FALLBACK},
+        {.kind = DECODE_REPLACE, .from = META_SPACE, .to = " "}};
+    t->decoder.count = sizeof steps / sizeof *steps;
+    memcpy(t->decoder.steps, steps, sizeof steps);
+}
+
 static enum status build(struct reader *r)
 {
     struct tokenizer *t = r->t;
@@ -289,9 +302,7 @@ static enum status build(struct reader *r)
         (struct normalizer_step){.kind = NORMALIZE_SENTENCEPIECE,
                                  .add_prefix = r->dummy_prefix != 0,
                                  .remove_extra = r->remove_extra != 0};
-    t->decoder.steps[t->decoder.count++] = (struct decoder_step){.kind = DECODE_BYTE_FALLBACK};
-    t->decoder.steps[t->decoder.count++] = (struct decoder_step){
-        .kind = DECODE_METASPACE, .from = META_SPACE, .start = r->dummy_prefix};
+    set_stream_decoder(t);
     t->unk_surface = r->has_unk_surface ? mem_strndup(r->unk_surface.data, r->unk_surface.len)
                                         : mem_strdup(DEFAULT_UNK_SURFACE);
     if (!t->unk_surface) return no_memory(r);

@@ -55,12 +55,17 @@ static void copy_line(float *to, const float *from, int32_t D, float scale)
     for (int32_t k = 0; k < D; k++) to[k] = scale * from[k];
 }
 
-static float dot(const float *x, const float *y, int32_t n)
+/* delta[i] = sum_k g[k][i] o[k][i] in the order of a dp, so that a row which sees itself alone
+ * has ds = dp - delta = 0 to the bit. */
+CPU_CLONES static void row_sums(float *delta, const float *g, const float *o, int32_t D,
+                                int32_t width)
 {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int32_t i = 0; i < n; i++) sum += x[i] * y[i];
-    return sum;
+    for (int32_t i = 0; i < ATTENTION_LINES; i++) delta[i] = 0;
+    for (size_t k = 0; k < (size_t)D; k++) {
+#pragma omp simd
+        for (int32_t i = 0; i < width; i++)
+            delta[i] += g[k * ATTENTION_LINES + i] * o[k * ATTENTION_LINES + i];
+    }
 }
 
 static void load_tile(struct workspace *w, const struct query_tile *t,
@@ -70,17 +75,18 @@ static void load_tile(struct workspace *w, const struct query_tile *t,
     int32_t D = a->D;
     attention_load(w->q, t, a->q, a->ldq, a->scale);
     attention_load(w->g, t, g->d_o, a->ldo, 1);
+    attention_load(w->dq, t, a->o, a->ldo, 1); /* o for a moment */
+    row_sums(w->delta, w->g, w->dq, D, t->width);
     memset(w->dq, 0, (size_t)D * ATTENTION_LINES * sizeof(float));
-    for (int32_t i = 0; i < ATTENTION_LINES; i++) w->lse[i] = w->delta[i] = 0;
+    memset(w->lse, 0, sizeof w->lse);
     for (int32_t i = 0; i < t->count; i++) {
         size_t row = (size_t)(attention_line_row(t, i) - a->first_row);
-        size_t head = (size_t)attention_line_head(t, i), at = row * a->ldo + head * D;
+        size_t head = (size_t)attention_line_head(t, i);
         const float *q = (const float *)a->q + row * a->ldq + head * D;
-        const float *go = (const float *)g->d_o + at;
+        const float *go = (const float *)g->d_o + row * a->ldo + head * D;
         copy_line(w->q_rows + (size_t)i * D, q, D, a->scale);
         copy_line(w->g_rows + (size_t)i * D, go, D, 1);
         w->lse[i] = a->lse[row * a->H + head];
-        w->delta[i] = dot(go, (const float *)a->o + at, D);
     }
 }
 

@@ -9,9 +9,8 @@
  * Deterministic: rows are swept by one thread each; sums over V go in blocks of 1024 added in
  * order, in double; the chunk follows from V alone.
  */
-#include "kernels/cpu/blas.h"
-
 #include "base/size.h"
+#include "kernels/cpu/blas.h"
 #include "kernels/cpu/cpu.h"
 
 enum { BLOCK = 1024 };
@@ -45,8 +44,7 @@ static void gather(struct device *d, float *xs, const struct kern_head *h, int32
 
 static void logits(float *z, const float *xs, const struct kern_head *h, int32_t rows)
 {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, h->V, h->C, 1.f, xs, h->C, h->w,
-                h->C, 0.f, z, h->V);
+    cpu_gemm(BLAS_PLAIN, BLAS_TURNED, rows, h->V, h->C, xs, h->C, h->w, h->C, 0, z, h->V);
 }
 
 struct sums {
@@ -135,8 +133,7 @@ static void sweep(const struct kern_head *h, int32_t s, float *z)
 static void add_weight_gradient(float *dw, const float *z, const float *xs,
                                 const struct kern_head *h, int32_t rows)
 {
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, h->V, h->C, rows, 1.f, z, h->V, xs, h->C,
-                1.f, dw, h->C);
+    cpu_gemm(BLAS_TURNED, BLAS_PLAIN, h->V, h->C, rows, z, h->V, xs, h->C, 1, dw, h->C);
 }
 
 void cpu_head_forward(struct device *d, const struct kern_head *h, void *scratch)
@@ -150,8 +147,8 @@ void cpu_head_forward(struct device *d, const struct kern_head *h, void *scratch
 #pragma omp parallel for num_threads(d->threads) schedule(static)
         for (int32_t i = 0; i < rows; i++) sweep(h, s0 + i, z + (size_t)i * h->V);
         if (h->dx)
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, h->C, h->V, 1.f, z, h->V,
-                        h->w, h->C, 0.f, (float *)h->dx + (size_t)s0 * h->C, h->C);
+            cpu_gemm(BLAS_PLAIN, BLAS_PLAIN, rows, h->C, h->V, z, h->V, h->w, h->C, 0,
+                     (float *)h->dx + (size_t)s0 * h->C, h->C);
         if (!h->dw) continue;
         gather(d, xs, h, s0, rows, h->dlogp); /* scaling x is cheaper than scaling z */
         add_weight_gradient(h->dw, z, xs, h, rows);

@@ -1,14 +1,13 @@
-/* linear.c - the dense products, each one call of the CBLAS.
+/* linear.c - the dense products, through the CBLAS.
  *
  * y = x w^T + bias + addend;  dx (+)= dy w;  dw += dy^T x;  db += column sums of dy
  * x [N, I], w [O, I], y [N, O], row-major with row strides; w without.
  * FLOPs 2 N I O each. The addend is put into y first and the product added to it (beta = 1), so
  * a residual costs one copy, or nothing in place; the bias is one fused pass with that copy.
- * Deterministic where the CBLAS is: OpenBLAS gives the same bits on any thread count tried.
+ * Deterministic: blas.c cuts the products so that OpenBLAS is.
  * db: threads own columns; rows go in blocks of 256 whose sums are added in order.
  */
 #include "kernels/cpu/blas.h"
-
 #include "kernels/cpu/cpu.h"
 
 /* y = bias + addend, either may be NULL. */
@@ -32,29 +31,23 @@ void cpu_linear_forward(struct device *d, void *y, const void *x, const void *w,
                         const void *addend, int32_t N, int32_t I, int32_t O, int32_t ldy,
                         int32_t ldx, int32_t ld_addend)
 {
-    if (N <= 0 || O <= 0) return;
     int in_place = addend == y && !bias;
     if ((bias || addend) && !in_place) fill_rows(d, y, bias, addend, N, O, ldy, ld_addend);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, N, O, I, 1.f, x, ldx, w, I,
-                bias || addend ? 1.f : 0.f, y, ldy);
+    cpu_gemm(BLAS_PLAIN, BLAS_TURNED, N, O, I, x, ldx, w, I, bias || addend, y, ldy);
 }
 
 void cpu_linear_backward_input(struct device *d, void *dx, const void *dy, const void *w, int32_t N,
                                int32_t I, int32_t O, int32_t lddx, int32_t lddy, int accumulate)
 {
     (void)d;
-    if (N <= 0 || I <= 0) return;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, N, I, O, 1.f, dy, lddy, w, I,
-                accumulate ? 1.f : 0.f, dx, lddx);
+    cpu_gemm(BLAS_PLAIN, BLAS_PLAIN, N, I, O, dy, lddy, w, I, accumulate, dx, lddx);
 }
 
 void cpu_linear_backward_weight(struct device *d, float *dw, const void *dy, const void *x,
                                 int32_t N, int32_t I, int32_t O, int32_t lddy, int32_t ldx)
 {
     (void)d;
-    if (N <= 0 || O <= 0 || I <= 0) return;
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, O, I, N, 1.f, dy, lddy, x, ldx, 1.f, dw,
-                I);
+    cpu_gemm(BLAS_TURNED, BLAS_PLAIN, O, I, N, dy, lddy, x, ldx, 1, dw, I);
 }
 
 enum { COLUMNS = 64, ROWS = 256 };

@@ -1,0 +1,159 @@
+/* ops.h - the op cases: one table that drives parity, gradients, determinism and guards.
+ *
+ * An op here is a forward entry of the vtable with its backward. It declares its float buffers;
+ * the harness (test_ops.c) makes each of them three times: fp32 for the device with NaN guards
+ * around and between rows, and dense in fp64 and fp32 for the reference, which is one plain text
+ * compiled for both types (reference.inc). What is not an input starts from random numbers, so
+ * that overwriting and accumulating differ.
+ *
+ * Tolerance, for every buffer that is not an input, with norms over the buffer:
+ *   |device - fp64| <= 2 |naive fp32 - fp64| + floor |fp64|,  floor = 2e-7 (two roundings)
+ */
+#ifndef CRIA_TESTS_OPS_OPS_H
+#define CRIA_TESTS_OPS_OPS_H
+
+#include "kernels/kernels.h"
+
+#define OPS(X)   \
+    X(embedding) \
+    X(norm)      \
+    X(rope)      \
+    X(linear)    \
+    X(lora)      \
+    X(attention) \
+    X(swiglu)    \
+    X(head)      \
+    X(grad_norm) \
+    X(adamw)
+
+enum op {
+#define X(name) OP_##name,
+    OPS(X)
+#undef X
+        NUM_OPS
+};
+
+/* How an attention case cuts its rows. */
+enum cut {
+    CUT_RAGGED, /* documents of 1, 2, 63, 64, 65 and 200 rows, three rows between that are none's */
+    CUT_ONE,    /* one document of N rows */
+    CUT_SHARED, /* two replies to one prompt, and a plain document behind */
+    CUT_DECODE  /* N new rows behind 130 cached ones */
+};
+
+struct op_case {
+    enum op op;
+    int32_t N, G, D, I, O, C, V, S, R, F;
+    int32_t H, KV, window;
+    enum cut cut;
+    float p;                            /* dropout */
+    int parts;                          /* lora: 1 or 3 */
+    int pad;                            /* row strides are this much wider than the rows */
+    int accumulate;                     /* input gradients */
+    int bias, addend, in_place, frozen; /* frozen: no weight gradient */
+    int late;                           /* head: weight gradient in a second pass */
+    int extras;                         /* head: entropy and sum_p2 */
+    float max_norm;
+};
+
+extern const struct op_case op_cases[];
+extern const int num_op_cases;
+
+/* Integers and tables of a case, made from its number. */
+enum { OP_INTS = 1024, OP_SEGMENTS = 8, OP_PARTS = 3 };
+
+struct op_ints {
+    int32_t ids[OP_INTS], position[OP_INTS], document[OP_INTS];
+    uint8_t hit[OP_INTS];
+    struct segment segments[OP_SEGMENTS];
+    int32_t num_segments, rows, key_rows, first_row;
+    struct kern_lora_part parts[OP_PARTS];
+    int32_t ranks, outputs;
+    struct rng_key key;
+};
+
+/* Read only; overwritten; added to; both operand and result. */
+enum op_role { OP_IN, OP_OUT, OP_ADD, OP_IN_PLACE };
+
+struct op_buffer {
+    const char *name;
+    enum op_role role;
+    int32_t rows, cols, ld;
+    int gradient; /* of an operand: the buffer its gradient goes to; of a result: the buffer its
+                     gradient comes from; -1: none */
+    float low, high;
+    float *device;    /* [rows, ld] between guards */
+    double *exact;    /* [rows, cols] */
+    float *naive;     /* [rows, cols] */
+    double *original; /* exact's first values */
+};
+
+enum { OP_BUFFERS = 20 };
+
+struct op_run {
+    const struct op_case *c;
+    struct op_ints n;
+    struct op_buffer b[OP_BUFFERS];
+    int num_buffers;
+};
+
+struct op_row {
+    const char *name;
+    void (*declare)(struct op_run *r);
+    size_t (*scratch)(const struct device *d, struct op_run *r); /* NULL: none */
+    void (*device)(struct device *d, struct op_run *r, void *scratch);
+    void (*exact)(const struct op_case *c, const struct op_ints *n, double **b);
+    void (*naive)(const struct op_case *c, const struct op_ints *n, float **b);
+};
+
+extern const struct op_row op_rows[NUM_OPS];
+
+/* Buffers by op, in the order of declaration. */
+enum { EMB_TABLE, EMB_DOUT, EMB_OUT, EMB_DTABLE };
+enum { NORM_X, NORM_W, NORM_DY, NORM_Y, NORM_RSTD, NORM_DX, NORM_DW };
+enum { ROPE_TABLE, ROPE_X, ROPE_DX };
+enum { LIN_X, LIN_W, LIN_BIAS, LIN_ADDEND, LIN_DY, LIN_Y, LIN_DX, LIN_DW, LIN_DB };
+enum {
+    LORA_X,
+    LORA_A,
+    LORA_B,
+    LORA_DY = LORA_B + OP_PARTS,
+    LORA_Y,
+    LORA_H,
+    LORA_DX,
+    LORA_DA,
+    LORA_DB
+};
+enum { ATT_Q, ATT_K, ATT_V, ATT_DO, ATT_O, ATT_LSE, ATT_DQ, ATT_DK, ATT_DV };
+enum { GLU_GATE, GLU_UP, GLU_DOUT, GLU_OUT, GLU_DGATE, GLU_DUP };
+enum {
+    HEAD_X,
+    HEAD_W,
+    HEAD_DLOGP,
+    HEAD_LOGP,
+    HEAD_LSE,
+    HEAD_MEAN,
+    HEAD_HIT,
+    HEAD_ENTROPY,
+    HEAD_P2,
+    HEAD_DXS,
+    HEAD_DX,
+    HEAD_DW
+};
+enum { GN_GRAD, GN_OUT };
+enum { ADAM_GRAD, ADAM_SCALE, ADAM_PARAM, ADAM_M, ADAM_V };
+
+/* Constants that device and reference share. */
+#define OP_EPS 1e-5f
+#define OP_SCALE 0.3f /* attention */
+#define OP_WEIGHT 0.01f
+
+void op_ints_init(struct op_ints *n, const struct op_case *c, int number);
+
+#define X(name)                                                                      \
+    void exact_##name(const struct op_case *c, const struct op_ints *n, double **b); \
+    void naive_##name(const struct op_case *c, const struct op_ints *n, float **b);
+OPS(X)
+#undef X
+
+#endif

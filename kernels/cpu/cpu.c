@@ -65,8 +65,10 @@ static enum status cpu_sync(struct device *d, struct err *e)
 static void cpu_copy_rows(struct device *d, void *to, size_t to_stride, const void *from,
                           size_t from_stride, int32_t rows, size_t row_bytes)
 {
-    for (size_t r = 0; r < (size_t)rows; r++)
-        cpu_copy(d, (char *)to + r * to_stride, (const char *)from + r * from_stride, row_bytes);
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int32_t r = 0; r < rows; r++)
+        cpu_copy(d, (char *)to + (size_t)r * to_stride,
+                 (const char *)from + (size_t)r * from_stride, row_bytes);
 }
 
 static void cpu_upload_floats(struct device *d, void *to, const float *from, size_t n)

@@ -19,6 +19,7 @@ enum {
     ROWS = 64,    /* rows of x at a time */
     DEPTH = 512,  /* columns of x that are dropped out at a time: 128 KB, half of an L2's share */
     COLUMNS = 64, /* outputs or inputs a thread owns in the weight gradients */
+    STRIP = 128,  /* rows that a strip of COLUMNS goes over before the next rank: 32 KB, an L1 */
     LANE = 16
 };
 
@@ -165,8 +166,10 @@ static void gradient_of_b(float *tile, const float *dy, const struct kern_lora *
                           const struct kern_lora_part *part, int32_t o0, int32_t width)
 {
     memset(tile, 0, (size_t)part->rank * COLUMNS * sizeof(float));
-    cpu_product(tile, COLUMNS, l->h + part->rank_first, 1, (size_t)l->R, dy + part->first + o0,
-                (size_t)l->ldy, part->rank, width, l->N);
+    for (int32_t n0 = 0; n0 < l->N; n0 += STRIP)
+        cpu_product(tile, COLUMNS, l->h + (size_t)n0 * l->R + part->rank_first, 1, (size_t)l->R,
+                    dy + (size_t)n0 * l->ldy + part->first + o0, (size_t)l->ldy, part->rank, width,
+                    cpu_min(STRIP, l->N - n0));
     for (int32_t o = 0; o < width; o++)
         for (int32_t r = 0; r < part->rank; r++)
             part->db[(size_t)(o0 + o) * part->rank + r] +=
@@ -178,8 +181,14 @@ static void gradient_plain(float *dx, float *da, const float *dh, const struct k
                            int32_t lddx, int32_t i0, int32_t width)
 {
     size_t R = (size_t)l->R, I = (size_t)l->I;
-    cpu_product(da + i0, I, dh, 1, R, (const float *)l->x + i0, (size_t)l->ldx, l->R, width, l->N);
-    if (dx) cpu_product(dx + i0, (size_t)lddx, dh, R, 1, l->a + i0, I, l->N, width, l->R);
+    for (int32_t n0 = 0; n0 < l->N; n0 += STRIP) {
+        int32_t rows = cpu_min(STRIP, l->N - n0);
+        const float *dhn = dh + (size_t)n0 * R, *x = (const float *)l->x + (size_t)n0 * l->ldx + i0;
+        cpu_product(da + i0, I, dhn, 1, R, x, (size_t)l->ldx, l->R, width, rows);
+        if (dx)
+            cpu_product(dx + (size_t)n0 * lddx + i0, (size_t)lddx, dhn, R, 1, l->a + i0, I, rows,
+                        width, l->R);
+    }
 }
 
 /* The same under a mask a part: rows in blocks, since mask and masked x live in tiles. */

@@ -76,14 +76,16 @@ struct kern_lora {
     int32_t ldx, ldy;
     const void *x;  /* [N, I] */
     const float *a; /* [R, I] */
-    float *h;       /* [N, R], h = drop(x) A^T; forward writes, backward reads */
+    float *h; /* [N, R], h = drop(x) A^T; forward writes (the parts' columns), backward reads */
     const struct kern_lora_part *parts;
     int32_t num_parts;
     struct kern_dropout dropout;
 };
 
 /* Variable-length causal attention over segments (base/segment.h); GQA: query head h uses key
- * head h*KV/H. o = softmax(q k^T * scale + mask) v in fp32, cast to the device's type. */
+ * head h*KV/H. o = softmax(q k^T * scale + mask) v in fp32, cast to the device's type.
+ * Rows of no segment are left alone in every output. In backward a prefix lies in rows of other
+ * segments of its document, to whose dk and dv it adds. */
 struct kern_attention {
     int32_t N; /* query rows */
     int32_t H, KV, D;
@@ -230,7 +232,8 @@ struct kernels {
 
     /* --- optimiser --- */
     /* out[0] = ||grad|| * inv_weight; out[1] = inv_weight * min(1, max_norm / (out[0] + 1e-6)),
-     * max_norm = 0: no clipping. Both device scalars. */
+     * max_norm = 0: no clipping; a norm that is not finite makes out[1] NaN, so that adamw changes
+     * nothing. Both device scalars. */
     void (*grad_norm)(struct device *d, float out[2], const float *grad, size_t n, float inv_weight,
                       float max_norm, void *scratch);
     size_t (*grad_norm_scratch)(const struct device *d, size_t n);

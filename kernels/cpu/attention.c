@@ -43,13 +43,27 @@ CPU_CLONES static void mask_rows(float *scores, const int32_t *position, int32_t
     }
 }
 
+struct line_range attention_lines(const struct query_tile *t, const struct key_span *span,
+                                  int32_t first, int32_t count)
+{
+    struct line_range r = {0, t->width};
+    int32_t oldest = span->position + first, newest = oldest + count - 1, window = t->a->window;
+    if (span->causal)
+        while (r.begin + 16 < r.end && t->position[r.begin + 15] < oldest) r.begin += 16;
+    if (window > 0)
+        while (r.end - 16 > r.begin && t->position[r.end - 16] - window >= newest) r.end -= 16;
+    return r;
+}
+
 void attention_mask(float *scores, const struct query_tile *t, const struct key_span *span,
-                    int32_t first, int32_t count)
+                    struct line_range lines, int32_t first, int32_t count)
 {
     int32_t window = t->a->window, key = span->position + first;
-    int newer = span->causal && key + count - 1 > t->low;
-    int left = window > 0 && key <= t->high - window;
-    if (newer || left) mask_rows(scores, t->position, t->width, key, count, window, span->causal);
+    int newer = span->causal && key + count - 1 > t->position[lines.begin];
+    int left = window > 0 && key <= t->position[lines.end - 1] - window;
+    if (newer || left)
+        mask_rows(scores + lines.begin, t->position + lines.begin, lines.end - lines.begin, key,
+                  count, window, span->causal);
 }
 
 void attention_load(float *to, const struct query_tile *t, const float *x, int32_t ld, float scale)

@@ -65,10 +65,18 @@ static inline int32_t attention_line_head(const struct query_tile *t, int32_t i)
 /* What of span `which` (0 prefix, 1 own rows) the tile sees. */
 struct key_span attention_span(const struct query_tile *t, int which);
 
-/* Sets hidden scores [count keys from `first` of the span, lines] to -inf; does nothing to a tile
- * that is seen wholly. */
+/* Lines [begin, end) of the tile: those that see some of `count` keys from `first` of the span,
+ * rounded out to 16. A tile on the diagonal is half empty; this spares that half. */
+struct line_range {
+    int32_t begin, end;
+};
+struct line_range attention_lines(const struct query_tile *t, const struct key_span *span,
+                                  int32_t first, int32_t count);
+
+/* Sets hidden scores [keys, lines] of these lines and keys to -inf; does nothing to a tile that is
+ * seen wholly. */
 void attention_mask(float *scores, const struct query_tile *t, const struct key_span *span,
-                    int32_t first, int32_t count);
+                    struct line_range lines, int32_t first, int32_t count);
 
 /* to [D, ATTENTION_LINES] = scale x, one column a line; from row r of x (row stride ld, H heads
  * of D) less first_row. Columns past the last line are zero. */

@@ -111,23 +111,26 @@ static void visit_keys(struct workspace *w, const struct query_tile *t, const st
     size_t row = (size_t)(span->row + j), head = (size_t)t->kv * a->D, D = (size_t)a->D;
     const float *k = (const float *)a->k + row * a->ldk + head;
     const float *v = (const float *)a->v + row * a->ldv + head;
+    struct line_range lines = attention_lines(t, span, j, keys);
+    size_t l = (size_t)lines.begin;
+    int32_t width = lines.end - lines.begin, count = cpu_min(lines.end, t->count) - lines.begin;
     memset(w->p, 0, (size_t)keys * ATTENTION_LINES * sizeof(float));
     memset(w->ds, 0, (size_t)keys * ATTENTION_LINES * sizeof(float));
-    cpu_product(w->p, ATTENTION_LINES, k, (size_t)a->ldk, 1, w->q, ATTENTION_LINES, keys, t->width,
-                a->D);
-    cpu_product(w->ds, ATTENTION_LINES, v, (size_t)a->ldv, 1, w->g, ATTENTION_LINES, keys, t->width,
-                a->D);
-    attention_mask(w->p, t, span, j, keys);
-    differentiate(w->p, w->ds, w->lse, w->delta, keys, t->width);
+    cpu_product(w->p + l, ATTENTION_LINES, k, (size_t)a->ldk, 1, w->q + l, ATTENTION_LINES, keys,
+                width, a->D);
+    cpu_product(w->ds + l, ATTENTION_LINES, v, (size_t)a->ldv, 1, w->g + l, ATTENTION_LINES, keys,
+                width, a->D);
+    attention_mask(w->p, t, span, lines, j, keys);
+    differentiate(w->p + l, w->ds + l, w->lse + l, w->delta + l, keys, width);
     if (want & WANT_KV) {
-        cpu_product((float *)g->dv + row * g->lddv + head, (size_t)g->lddv, w->p, ATTENTION_LINES,
-                    1, w->g_rows, D, keys, a->D, t->count);
-        cpu_product((float *)g->dk + row * g->lddk + head, (size_t)g->lddk, w->ds, ATTENTION_LINES,
-                    1, w->q_rows, D, keys, a->D, t->count);
+        cpu_product((float *)g->dv + row * g->lddv + head, (size_t)g->lddv, w->p + l,
+                    ATTENTION_LINES, 1, w->g_rows + l * D, D, keys, a->D, count);
+        cpu_product((float *)g->dk + row * g->lddk + head, (size_t)g->lddk, w->ds + l,
+                    ATTENTION_LINES, 1, w->q_rows + l * D, D, keys, a->D, count);
     }
     if (want & WANT_Q)
-        cpu_product(w->dq, ATTENTION_LINES, k, 1, (size_t)a->ldk, w->ds, ATTENTION_LINES, a->D,
-                    t->width, keys);
+        cpu_product(w->dq + l, ATTENTION_LINES, k, 1, (size_t)a->ldk, w->ds + l, ATTENTION_LINES,
+                    a->D, width, keys);
 }
 
 static void store_dq(const struct workspace *w, const struct query_tile *t,

@@ -72,14 +72,16 @@ static void visit_span(struct workspace *w, const struct query_tile *t, const st
         size_t row = (size_t)(span->row + j), head = (size_t)t->kv * a->D;
         const float *k = (const float *)a->k + row * a->ldk + head;
         const float *v = (const float *)a->v + row * a->ldv + head;
+        struct line_range lines = attention_lines(t, span, j, keys);
+        int32_t l = lines.begin, width = lines.end - l;
         memset(w->s, 0, (size_t)keys * ATTENTION_LINES * sizeof(float));
-        cpu_product(w->s, ATTENTION_LINES, k, (size_t)a->ldk, 1, w->q, ATTENTION_LINES, keys,
-                    t->width, a->D);
-        attention_mask(w->s, t, span, j, keys);
-        soften(w->s, w->top, w->sum, alpha, keys, t->width);
-        rescale(w->o, alpha, a->D, t->width);
-        cpu_product(w->o, ATTENTION_LINES, v, 1, (size_t)a->ldv, w->s, ATTENTION_LINES, a->D,
-                    t->width, keys);
+        cpu_product(w->s + l, ATTENTION_LINES, k, (size_t)a->ldk, 1, w->q + l, ATTENTION_LINES,
+                    keys, width, a->D);
+        attention_mask(w->s, t, span, lines, j, keys);
+        soften(w->s + l, w->top + l, w->sum + l, alpha, keys, width);
+        rescale(w->o + l, alpha, a->D, width);
+        cpu_product(w->o + l, ATTENTION_LINES, v, 1, (size_t)a->ldv, w->s + l, ATTENTION_LINES,
+                    a->D, width, keys);
     }
 }
 

@@ -4,6 +4,7 @@
  * x [N, I], w [O, I], y [N, O], row-major with row strides; w without.
  * FLOPs 2 N I O each. The addend is put into y first and the product added to it (beta = 1), so
  * a residual costs one copy, or nothing in place; the bias is one fused pass with that copy.
+ * One row (decoding) reads each weight once, so it is a pass over w at memory speed and no GEMM.
  * Deterministic: blas.c cuts the products so that OpenBLAS is.
  * db: threads own columns; rows go in blocks of 256 whose sums are added in order.
  */
@@ -27,10 +28,30 @@ static void fill_rows(struct device *d, float *y, const float *bias, const float
     }
 }
 
+CPU_CLONES static float dot(const float *x, const float *y, int32_t n)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int32_t i = 0; i < n; i++) sum += x[i] * y[i];
+    return sum;
+}
+
+static void one_row(struct device *d, float *y, const float *x, const float *w, const float *bias,
+                    const float *addend, int32_t I, int32_t O)
+{
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int32_t o = 0; o < O; o++)
+        y[o] = dot(x, w + (size_t)o * I, I) + (addend ? addend[o] : 0) + (bias ? bias[o] : 0);
+}
+
 void cpu_linear_forward(struct device *d, void *y, const void *x, const void *w, const void *bias,
                         const void *addend, int32_t N, int32_t I, int32_t O, int32_t ldy,
                         int32_t ldx, int32_t ld_addend)
 {
+    if (N == 1) {
+        one_row(d, y, x, w, bias, addend, I, O);
+        return;
+    }
     int in_place = addend == y && !bias;
     if ((bias || addend) && !in_place) fill_rows(d, y, bias, addend, N, O, ldy, ld_addend);
     cpu_gemm(BLAS_PLAIN, BLAS_TURNED, N, O, I, x, ldx, w, I, bias || addend, y, ldy);

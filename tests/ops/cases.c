@@ -25,6 +25,8 @@ const struct op_case op_cases[] = {
     {OP_linear, .N = 20, .I = 16, .O = 24, .in_place = 1, .pad = 1},
     {OP_linear, .N = 20, .I = 16, .O = 24, .in_place = 1, .bias = 1},
     {OP_linear, .N = 1, .I = 130, .O = 70},
+    {OP_linear, .N = 1, .I = 33, .O = 70, .bias = 1, .addend = 1},
+    {OP_linear, .N = 1, .I = 64, .O = 5, .in_place = 1},
     {OP_linear, .N = 600, .I = 96, .O = 70, .bias = 1},
     {OP_linear, .N = 90, .I = 601, .O = 450},
     {OP_linear, .N = 0, .I = 3, .O = 4, .bias = 1},

@@ -1,6 +1,5 @@
 /* test_ops.c - runs the op-case table: parity with fp64, gradients, same bits, guards. */
 #include <math.h>
-#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -91,8 +90,7 @@ static void run_device(struct op_run *r, int threads)
     struct device d = {0};
     struct err e = {0};
     const struct op_row *op = &op_rows[r->c->op];
-    omp_set_num_threads(threads);
-    assert_int_equal(device_open(&d, "cpu", &e), OK);
+    assert_int_equal(device_open(&d, "cpu", threads, &e), OK);
     assert_int_equal(d.threads, threads);
     size_t bytes = op->scratch ? op->scratch(&d, r) : 0, floats = bytes / sizeof(float);
     float *scratch = NULL;

@@ -58,7 +58,7 @@ static void print_bytes(const char *what, double seconds, double floats)
     printf("%-44s %9.3f ms %7.1f GB/s %4.0f %%\n", what, seconds * 1e3, rate, 100 * rate / copy);
 }
 
-/* --- attention: one causal document of N tokens, D 64 --- */
+/* --- attention: N tokens in documents of `length` (at most 64) --- */
 
 struct attention_call {
     struct kern_attention a;
@@ -78,26 +78,28 @@ static void attention_backward(void *p)
     dev.k->attention_backward(&dev, &c->a, &c->g, c->scratch);
 }
 
-static void bench_attention_at(int32_t N, int32_t H, int32_t KV, int32_t D)
+static void bench_attention_at(int32_t N, int32_t length, int32_t H, int32_t KV, int32_t D)
 {
     size_t q = (size_t)N * (size_t)(H * D), kv = (size_t)N * (size_t)(KV * D), h = (size_t)N * H;
-    struct segment s = {0, N, 0, 0, 0, 0};
-    struct attention_call c = {.a = {N, H, KV, D, 0, 0.125f, &s, 1, 0, NULL, NULL, NULL, H * D,
-                                     KV * D, KV * D, H * D, NULL, NULL},
+    struct segment s[64];
+    struct attention_call c = {.a = {N, H, KV, D, 0, 0.125f, s, N / length, 0, NULL, NULL, NULL,
+                                     H * D, KV * D, KV * D, H * D, NULL, NULL},
                                .g = {NULL, NULL, NULL, NULL, H * D, KV * D, KV * D}};
     float *b[] = {numbers(q), numbers(kv), numbers(kv), numbers(q), numbers(h),
                   numbers(q), numbers(q),  numbers(kv), numbers(kv)};
     size_t size[] = {q, kv, kv, q, h, q, q, kv, kv}, scratch, total = 0;
+    for (int32_t i = 0; i < N / length; i++)
+        s[i] = (struct segment){i * length, length, 0, 0, 0, i};
     c.a.q = b[0], c.a.k = b[1], c.a.v = b[2], c.a.o = b[3], c.a.lse = b[4];
     c.g.d_o = b[5], c.g.dq = b[6], c.g.dk = b[7], c.g.dv = b[8];
     scratch = dev.k->attention_scratch(&dev, &c.a);
     c.scratch = memory(scratch);
     double forward = best(attention_forward, &c), backward = best(attention_backward, &c);
-    double pairs = (double)N * (N + 1) / 2 * H * D;
+    double pairs = (double)N * (length + 1) / 2 * H * D;
     for (int i = 0; i < 9; i++) total += size[i] * sizeof(float), drop(b[i], size[i]);
     drop(c.scratch, scratch / sizeof(float));
-    printf("%6d %3d %3d %3d %10.1f %7.1f %10.1f %7.1f %9.1f %9.1f\n", N, H, KV, D, forward * 1e3,
-           4 * pairs / forward / 1e9, backward * 1e3, 10 * pairs / backward / 1e9,
+    printf("%6d %6d %3d %3d %3d %10.1f %7.1f %10.1f %7.1f %9.1f %9.1f\n", N, length, H, KV, D,
+           forward * 1e3, 4 * pairs / forward / 1e9, backward * 1e3, 10 * pairs / backward / 1e9,
            (double)scratch / 1024, (double)total / 1048576);
 }
 
@@ -105,11 +107,13 @@ static void bench_attention(void)
 {
     static const int32_t heads[][3] = {{6, 6, 64}, {6, 2, 64}, {32, 8, 128}};
     printf(
-        "\nattention, one causal document; GF/s of the visible pairs, 4 D forward, 10 D backward\n"
-        "     N   H  KV   D forward ms    GF/s backward ms   GF/s scratch K  tensors M\n");
+        "\nattention, causal documents; GF/s of the visible pairs, 4 D forward, 10 D backward\n"
+        "     N length   H  KV   D forward ms    GF/s backward ms   GF/s scratch K  tensors M\n");
     for (int i = 0; i < 3; i++)
         for (int32_t N = 1024; N <= (i < 2 ? 16384 : 2048); N *= 2)
-            bench_attention_at(N, heads[i][0], heads[i][1], heads[i][2]);
+            bench_attention_at(N, N, heads[i][0], heads[i][1], heads[i][2]);
+    bench_attention_at(2048, 128, 6, 6, 64);
+    bench_attention_at(2048, 512, 6, 6, 64);
 }
 
 /* --- linear --- */
@@ -370,7 +374,7 @@ int main(int argc, char **argv)
                  {"head", bench_head},
                  {"rows", bench_rows}};
     struct err e = {0};
-    if (device_open(&dev, "cpu", &e)) return fprintf(stderr, "%s\n", e.message), 1;
+    if (device_open(&dev, "cpu", 0, &e)) return fprintf(stderr, "%s\n", e.message), 1;
     peak = device_gemm_peak(&dev, 1) / 1e9;
     copy = copy_rate();
     printf("%d threads, GEMM %.1f GF/s, copy %.1f GB/s\n", dev.threads, peak, copy);

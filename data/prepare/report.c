@@ -1,9 +1,9 @@
 #include "data/prepare/prepare.h"
 
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/mem.h"
 
 void prepare_report_free(struct prepare_report *r)
@@ -184,17 +184,15 @@ static json_t *source_json(const struct prepare_source_report *s)
 enum status prepare_report_json(const struct prepare_report *r, struct buf *out)
 {
     enum status st = ERR_MEMORY;
-    char *text = NULL;
+    struct err ignored;
     json_t *sources = json_array(), *total = json_object(), *all = NULL;
     for (size_t i = 0; i < r->num_sources; i++)
         if (json_array_append_new(sources, source_json(&r->sources[i]))) goto out;
     if (put_counts(total, &r->total)) goto out;
     all = json_pack("{s:i, s:O, s:O}", "max_length", (int)r->max_length, "total", total, "sources",
                     sources);
-    text = all ? json_dumps(all, JSON_COMPACT) : NULL;
-    if (text) st = buf_puts(out, text);
+    st = json_append_text(all, out, &ignored);
 out:
-    free(text);
     json_decref(all);
     json_decref(total);
     json_decref(sources);

@@ -81,7 +81,8 @@ static herr_t keep_reason(unsigned n, const H5E_error2_t *entry, void *data)
     const char *desc = entry->desc ? entry->desc : "";
     const char *number = strstr(desc, "errno = ");
     if (n == 0) snprintf(r->text, sizeof r->text, "%s", desc);
-    if (number && !r->errno_value) r->errno_value = atoi(number + strlen("errno = "));
+    if (number && !r->errno_value)
+        r->errno_value = (int)strtol(number + strlen("errno = "), NULL, 10);
     return 0;
 }
 

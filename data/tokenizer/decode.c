@@ -1,5 +1,6 @@
 #include "data/tokenizer/decode.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -158,7 +159,7 @@ static enum status map_pieces(const struct decoder_step *step, const struct piec
         switch (step->kind) {
         case DECODE_STRIP: s = strip_piece(step, text, n, &out->text); break;
         case DECODE_METASPACE:
-            strcpy(here.to, first && step->start ? "" : " ");
+            snprintf(here.to, sizeof here.to, "%s", first && step->start ? "" : " ");
             s = replace_piece(&here, text, n, &out->text);
             break;
         case DECODE_JOIN:

@@ -3,6 +3,7 @@
  * Each section is a step or a Sequence of steps; a table a section says which reader takes a
  * step's "type". What is not in the tables is refused, never passed over.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -77,7 +78,7 @@ static enum status short_string(struct reader *r, const json_t *value, const cha
     const char *s = json_string_value(value);
     if (!s) return malformed(r, what);
     if (strlen(s) >= size) return unsupported(r, what, s);
-    strcpy(out, s);
+    snprintf(out, size, "%s", s);
     return OK;
 }
 

@@ -114,7 +114,8 @@ static enum status add_specials(struct tokenizer *t, const char *path, struct er
     for (int i = 0; i < LLAMA3_SPECIALS; i++) {
         char name[48] = "";
         for (size_t k = 0; k < sizeof named_specials / sizeof *named_specials; k++)
-            if (named_specials[k].number == i) strcpy(name, named_specials[k].name);
+            if (named_specials[k].number == i)
+                snprintf(name, sizeof name, "%s", named_specials[k].name);
         if (!*name) snprintf(name, sizeof name, "<|reserved_special_token_%d|>", reserved++);
         int32_t id = t->model_size + i;
         TRY(tokenizer_put(&t->vocab, id, name, strlen(name), path, e));

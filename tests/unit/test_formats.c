@@ -39,8 +39,9 @@ static void describe(const char *format, const char *record, char *out, size_t s
                     (size_t)snprintf(out + at, size - at, "+%.*s", (int)t->input.n, t->input.data);
             if (t->weight != 1) at += (size_t)snprintf(out + at, size - at, "*%g", t->weight);
         }
-    if (!s && c.repairs & REPAIR_LEADING_REPLY) strcat(out, " lead");
-    if (!s && c.repairs & REPAIR_TRAILING_QUESTION) strcat(out, " trail");
+    if (!s && c.repairs & REPAIR_LEADING_REPLY)
+        at += (size_t)snprintf(out + at, size - at, " lead");
+    if (!s && c.repairs & REPAIR_TRAILING_QUESTION) snprintf(out + at, size - at, " trail");
     conversation_free(&c);
     json_decref(value);
 }

@@ -123,11 +123,12 @@ static void test_large(void **state)
     char *text = malloc(BIG + 256), out[512];
     struct err e;
     for (int array = 0; array < 2; array++) {
-        size_t n = (size_t)sprintf(text, array ? "[{\"a\":1},\n{\"b\":\"" : "{\"a\":1}\n{\"b\":\"");
+        size_t n =
+            (size_t)snprintf(text, 64, array ? "[{\"a\":1},\n{\"b\":\"" : "{\"a\":1}\n{\"b\":\"");
         memset(text + n, 'x', BIG);
         n += BIG;
-        n += (size_t)sprintf(text + n,
-                             array ? "\",\"a\":2},\n{\"a\":3}]" : "\",\"a\":2}\n{\"a\":3}");
+        n += (size_t)snprintf(text + n, 64,
+                              array ? "\",\"a\":2},\n{\"a\":3}]" : "\",\"a\":2}\n{\"a\":3}");
         trace_max(text, n, 0, out, &e);
         assert_string_equal(out, "1=1;2=2;3=3;");
         trace_max(text, n, 1000, out, &e);
@@ -145,11 +146,11 @@ static void test_deep(void **state)
     char *text = malloc(2 * DEPTH + 64), out[512];
     struct err e;
     for (int array = 0; array < 2; array++) {
-        size_t n = (size_t)sprintf(text, array ? "[{\"b\":" : "{\"b\":");
+        size_t n = (size_t)snprintf(text, 64, array ? "[{\"b\":" : "{\"b\":");
         memset(text + n, '[', DEPTH);
         memset(text + n + DEPTH, ']', DEPTH);
         n += 2 * DEPTH;
-        n += (size_t)sprintf(text + n, array ? "},{\"a\":2}]" : "}\n{\"a\":2}\n");
+        n += (size_t)snprintf(text + n, 64, array ? "},{\"a\":2}]" : "}\n{\"a\":2}\n");
         trace_max(text, n, 0, out, &e);
         assert_string_equal(out, "1!;2=2;");
         assert_non_null(strstr(e.message, "depth"));

@@ -151,16 +151,43 @@ static int stream_token(void *context, int32_t id)
     return s->failed != OK;
 }
 
+/* What the new ids add to the prompt's text: a leading space stays, since the text goes on. */
+static enum status decode_continuation(struct inference *f, const struct id_list *prompt,
+                                       const struct id_list *ids, struct buf *out, struct err *e)
+{
+    struct buf before, both;
+    struct id_list all = {0};
+    buf_init(&before, TEXT_MAX);
+    buf_init(&both, TEXT_MAX);
+    enum status s = id_list_append(&all, prompt->ids, prompt->len);
+    if (!s) s = id_list_append(&all, ids->ids, ids->len);
+    if (s) err_set(e, s, "no memory for the answer");
+    if (!s) s = tokenizer_decode(f->tokenizer, prompt->ids, prompt->len, 1, &before, e);
+    if (!s) s = tokenizer_decode(f->tokenizer, all.ids, all.len, 1, &both, e);
+    size_t n = before.len;
+    if (!s && n <= both.len && (!n || !memcmp(before.data, both.data, n)))
+        s = both.len > n ? buf_append(out, both.data + n, both.len - n) : OK;
+    else if (!s) /* the prompt ended inside a character */
+        s = tokenizer_decode(f->tokenizer, ids->ids, ids->len, 1, out, e);
+    id_list_free(&all);
+    buf_free(&before);
+    buf_free(&both);
+    return s;
+}
+
 enum status inference_answer(struct inference *f, const struct id_list *prompt, uint64_t sequence,
                              struct inference_answer *a, struct err *e)
 {
-    struct streaming stream = {.tokenizer = f->tokenizer, .answer = a};
+    struct streaming stream = {
+        .tokenizer = f->tokenizer, .answer = a, .started = f->raw && prompt->len > 1};
     struct id_list ids = {0};
     buf_init(&stream.bytes, TEXT_MAX);
     enum status s = generate(&f->engine, &f->sampler, prompt->ids, prompt->len, &f->generate,
                              sequence, a->grown ? stream_token : NULL, &stream, &ids, &a->end, e);
     if (!s && stream.failed) s = err_set(e, stream.failed, "no memory for the answer");
-    if (!s) s = tokenizer_decode(f->tokenizer, ids.ids, ids.len, 1, a->text, e);
+    if (!s)
+        s = f->raw ? decode_continuation(f, prompt, &ids, a->text, e)
+                   : tokenizer_decode(f->tokenizer, ids.ids, ids.len, 1, a->text, e);
     id_list_free(&ids);
     buf_free(&stream.bytes);
     return s;

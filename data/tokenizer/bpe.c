@@ -4,7 +4,7 @@
 
 #include "base/mem.h"
 
-#define SHORT_MAX 40 /* symbols; above it the heap is faster on the texts measured */
+#define SHORT_MAX 40 /* symbols; a word almost never has more */
 #define SYMBOLS_MAX ((size_t)INT32_MAX / 4)
 
 void merge_table_free(struct merge_table *m)

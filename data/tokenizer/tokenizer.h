@@ -45,6 +45,8 @@ enum tokenizer_flags {
 
 /* A model directory (tokenizer.json preferred, then tokenizer.model; tokenizer_config.json and
  * special_tokens_map.json for BOS, EOS and whether a BOS is put first) or one of those files.
+ * Where no file names BOS and EOS, special tokens of the usual spellings are taken for them; a
+ * .model and Llama 3's ranks put a BOS first unless tokenizer_config.json says otherwise.
  * ERR_IO, ERR_FORMAT, ERR_MEMORY, ERR_UNSUPPORTED (a kind of tokenizer cria has no code for). */
 MUST_CHECK enum status tokenizer_open(struct tokenizer **out, const char *path, struct err *e);
 void tokenizer_close(struct tokenizer *t); /* NULL is fine */
@@ -60,7 +62,8 @@ MUST_CHECK enum status tokenizer_encode(const struct tokenizer *t, struct tokeni
                                         struct id_list *out, struct err *e);
 
 /* Appends the text of ids[0..n) to `out`, as the reference decoder does (skip_special leaves out
- * special tokens). ERR_MEMORY; ERR_DATA for an id outside the vocabulary. */
+ * special tokens; of a SentencePiece .model they are never visible). ERR_MEMORY; ERR_DATA for an id
+ * outside the vocabulary. */
 MUST_CHECK enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n,
                                         int skip_special, struct buf *out, struct err *e);
 

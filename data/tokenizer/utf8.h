@@ -1,6 +1,6 @@
 /* utf8.h - one character at a time, and what to do with bytes that are none.
  *
- * Well-formed means as Unicode 15 table 3-7: no surrogates, no overlong forms, at most U+10FFFD.
+ * Well-formed means as Unicode 15 table 3-7: no surrogates, no overlong forms, at most U+10FFFF.
  * An ill-formed stretch is cut into maximal prefixes of well-formed sequences, one U+FFFD each,
  * as Python's "replace" and Rust's from_utf8_lossy do.
  */

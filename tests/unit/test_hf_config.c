@@ -56,7 +56,7 @@ static const struct {
     {"{\"vocab_size\":-5}", ERR_FORMAT, "\"vocab_size\" is -5"},
     {"{\"vocab_size\":4294967297}", ERR_FORMAT, "\"vocab_size\" is 4294967297"},
     {"{\"vocab_size\":\"100\"}", ERR_FORMAT, "\"vocab_size\" should be an integer"},
-    {"{\"vocab_size\":100.0}", ERR_FORMAT, "\"vocab_size\" should be an integer"},
+    {"{\"vocab_size\":100.5}", ERR_FORMAT, "\"vocab_size\" should be an integer"},
     {"{\"hidden_size\":0}", ERR_FORMAT, "\"hidden_size\" is 0"},
     {"{\"hidden_size\":33}", ERR_FORMAT, "\"hidden_size\" (33) is not a multiple"},
     {"{\"hidden_size\":33,\"head_dim\":8}", ERR_FORMAT, "\"hidden_size\" (33) is not a multiple"},

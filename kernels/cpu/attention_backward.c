@@ -265,23 +265,35 @@ static void two_passes(const struct backward *b)
     }
 }
 
+/* How much longer the threads would take for the units of one pass than for an even split: units
+ * in order, each to the thread that is free first. */
+static double unevenness(const struct kern_attention *a, int threads)
+{
+    enum { MOST = 256 };
+    double busy[MOST] = {0}, total = 0, last = 0;
+    if (threads > MOST) threads = MOST;
+    for (int32_t i = 0; i < a->num_segments; i = document_end(a, i)) {
+        double work = document_work(a, i, document_end(a, i));
+        total += work * a->KV;
+        for (int32_t kv = 0; kv < a->KV; kv++) {
+            int least = 0;
+            for (int t = 1; t < threads; t++)
+                if (busy[t] < busy[least]) least = t;
+            busy[least] += work;
+            last = fmax(last, busy[least]);
+        }
+    }
+    return last * threads / total;
+}
+
 void cpu_attention_backward(struct device *d, const struct kern_attention *a,
                             const struct kern_attention_grad *g, void *scratch)
 {
     struct backward b = {a, g, scratch, attention_backward_floats(a), d->threads};
-    double total = 0, largest = 0;
     int32_t documents = 0;
-    for (int32_t i = 0; i < a->num_segments; i = document_end(a, i), documents++) {
-        double work = document_work(a, i, document_end(a, i));
-        total += work * a->KV;
-        largest = fmax(largest, work);
-    }
+    for (int32_t i = 0; i < a->num_segments; i = document_end(a, i)) documents++;
     if (!documents) return;
-    /* Units are handed out as threads come free, so the last may wait for one whole unit; the
-     * second schedule costs 7 products for 5. */
-    double finish = d->threads == 1 ? total : total / d->threads + largest / 2;
-    finish = fmax(finish, largest);
-    if (finish <= 1.4 * total / d->threads)
+    if (d->threads == 1 || unevenness(a, d->threads) <= 1.4) /* 7 products for 5 */
         one_pass(&b, documents);
     else
         two_passes(&b);

@@ -10,7 +10,9 @@ static enum status cpu_open(struct device *d, struct err *e)
 {
     (void)e;
     d->type = DTYPE_F32;
-    if (d->threads > 0) omp_set_num_threads(d->threads);
+    static int all; /* before anybody asked for fewer */
+    if (!all) all = omp_get_max_threads();
+    omp_set_num_threads(d->threads > 0 ? d->threads : all);
     d->threads = omp_get_max_threads();
     return OK;
 }

@@ -13,6 +13,8 @@ const struct cli_verb cli_verbs[] = {
      verb_prepare},
     {"train", "CONFIG [key=value ...]", "Fine-tunes a model; raw data is prepared on the way.",
      verb_train},
+    {"eval", "CONFIG [key=value ...] | --model DIR [--adapter DIR] --data F[,F] [--generate]",
+     "Measures loss, perplexity and exact match on documents held out.", verb_eval},
     {"generate", "--model DIR [--adapter DIR] --prompt TEXT | --data F --out F.jsonl",
      "Lets a model answer.", verb_generate},
     {"merge", "--model DIR --adapter DIR --out DIR",
@@ -52,7 +54,7 @@ static int report(enum status s, const struct err *e)
 static int unknown_verb(const char *given)
 {
     struct err e = {0};
-    const char *names[16];
+    const char *names[32];
     size_t n = 0;
     for (; cli_verbs[n].name; n++) names[n] = cli_verbs[n].name;
     const char *near = config_nearest(given, names, n);

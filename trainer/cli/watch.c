@@ -28,3 +28,4 @@ static void prepared(void *context, const struct prepare_report *report, const c
 }
 
 const struct dataset_watcher watch_preparing = {NULL, progress, prepared};
+const struct dataset_watcher watch_preparing_quietly = {NULL, progress, NULL};

@@ -6,5 +6,7 @@
 
 /* Shows progress, then the report. */
 extern const struct dataset_watcher watch_preparing;
+/* Shows progress alone. */
+extern const struct dataset_watcher watch_preparing_quietly;
 
 #endif

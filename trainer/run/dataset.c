@@ -1,6 +1,7 @@
 #include "run/dataset.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/io.h"
@@ -87,16 +88,18 @@ enum status dataset_prepare(const struct dataset_request *r, char *out, size_t s
     return s;
 }
 
-static enum status open_prepared(struct store **out, const struct dataset_request *r,
-                                 const char *path, struct err *e)
+/* train_on NULL and tokenize_whole -1: as the file was made. */
+static enum status open_prepared(struct store **out, const char *path,
+                                 const struct tokenizer *tokenizer, const struct template *template,
+                                 const char *train_on, int tokenize_whole, struct err *e)
 {
     char hash[HASH_HEX_SIZE] = "";
-    if (r->template) TRY(template_hash(r->template, hash, e));
-    struct store_settings want = {.tokenizer_hash = tokenizer_hash(r->tokenizer),
-                                  .template_name = r->template ? r->template->name : NULL,
-                                  .template_hash = r->template ? hash : NULL,
-                                  .train_on = train_on_name(train_on_of(r->config)),
-                                  .tokenize_whole = r->config->tokenize_whole};
+    if (template) TRY(template_hash(template, hash, e));
+    struct store_settings want = {.tokenizer_hash = tokenizer_hash(tokenizer),
+                                  .template_name = template ? template->name : NULL,
+                                  .template_hash = template ? hash : NULL,
+                                  .train_on = train_on,
+                                  .tokenize_whole = tokenize_whole};
     TRY(store_open(out, path, e));
     enum status s = store_expect(*out, &want, e);
     if (s) {
@@ -117,7 +120,9 @@ enum status dataset_open(struct store **out, const struct dataset_request *r, st
         config_fail(r->config, r->key, e, "a prepared .h5 file cannot be mixed with others");
         return err_hint(e, "list the raw files; they are prepared together");
     }
-    if (prepared) return open_prepared(out, r, list.items[0].path, e);
+    if (prepared)
+        return open_prepared(out, list.items[0].path, r->tokenizer, r->template,
+                             train_on_name(train_on_of(r->config)), r->config->tokenize_whole, e);
     TRY(dataset_prepare(r, path, sizeof path, e));
     return store_open(out, path, e);
 }
@@ -190,6 +195,51 @@ enum status dataset_prepare_file(const struct dataset_file_request *r, struct er
     char *files = mem_strdup(r->files);
     if (!files) return err_set(e, ERR_MEMORY, "no memory for the list of files");
     enum status s = prepare_named(r, files, e);
+    mem_free(files);
+    return s;
+}
+
+/* --- files to be read once --- */
+
+static enum status open_temporary(struct store **out, const struct dataset_files_request *r,
+                                  const struct prepare_options *o, const char *dir, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    TRY(io_join(path, sizeof path, dir, "data.h5", e));
+    TRY(prepare_at(r->watcher, o, path, e));
+    return store_open(out, path, e);
+}
+
+static enum status open_named(struct store **out, const struct dataset_files_request *r,
+                              char *files, struct err *e)
+{
+    char dir[IO_PATH_MAX];
+    const char *parent = getenv("TMPDIR");
+    struct err ignored = {0};
+    struct prepare_source sources[FILES_MAX];
+    struct prepare_options o = {
+        .sources = sources, .tokenizer = r->tokenizer, .template = r->template};
+    TRY(split_files(files, sources, &o.num_sources, r->format, e));
+    if (o.num_sources == 1 && is_prepared(sources[0].path))
+        return open_prepared(out, sources[0].path, r->tokenizer, r->template, NULL, -1, e);
+    for (size_t i = 0; i < o.num_sources; i++)
+        if (is_prepared(sources[i].path))
+            return err_set(e, ERR_CONFIG, "%s: a prepared file cannot be mixed with others",
+                           sources[i].path);
+    TRY(io_join(dir, sizeof dir, parent && *parent ? parent : "/tmp", "cria-XXXXXX", e));
+    if (!mkdtemp(dir)) return err_errno(e, "%s", dir);
+    enum status s = open_temporary(out, r, &o, dir, e);
+    if (io_remove_tree(dir, &ignored) && !s) return err_set(e, ignored.code, "%s", ignored.message);
+    return s;
+}
+
+enum status dataset_open_files(struct store **out, const struct dataset_files_request *r,
+                               struct err *e)
+{
+    *out = NULL;
+    char *files = mem_strdup(r->files);
+    if (!files) return err_set(e, ERR_MEMORY, "no memory for the list of files");
+    enum status s = open_named(out, r, files, e);
     mem_free(files);
     return s;
 }

@@ -37,7 +37,19 @@ MUST_CHECK enum status dataset_open(struct store **out, const struct dataset_req
 MUST_CHECK enum status dataset_prepare(const struct dataset_request *r, char *out, size_t size,
                                        struct err *e);
 
-/* Without a config: comma-separated raw files into the dataset file `out`. */
+/* Without a config, to be read: comma-separated raw files, prepared into a file that is gone once
+ * the store is closed; or one .h5 file made with this tokenizer and template. Errors as
+ * dataset_open. */
+struct dataset_files_request {
+    const char *files, *format; /* "auto": each file for itself */
+    const struct tokenizer *tokenizer;
+    const struct template *template; /* NULL: plain text */
+    const struct dataset_watcher *watcher;
+};
+MUST_CHECK enum status dataset_open_files(struct store **out, const struct dataset_files_request *r,
+                                          struct err *e);
+
+/* Without a config, to be kept: comma-separated raw files into the dataset file `out`. */
 struct dataset_file_request {
     const char *files, *format; /* "auto": each file for itself */
     const char *tokenizer;      /* directory or file */

@@ -12,7 +12,7 @@ void generate_add_stop(struct generate_options *o, int32_t id)
     o->stops[o->num_stops++] = id;
 }
 
-static int is_stop(const struct generate_options *o, int32_t id)
+int generate_is_stop(const struct generate_options *o, int32_t id)
 {
     for (int32_t i = 0; i < o->num_stops; i++)
         if (o->stops[i] == id) return 1;
@@ -48,7 +48,7 @@ static enum status loop(struct engine *g, struct sampler *s, const struct genera
         TRY(check_logits(s, logits, e));
         int32_t id = sampler_draw(s, logits, sequence, (uint32_t)step);
         *end = GENERATE_STOP_TOKEN;
-        if (is_stop(o, id)) return OK;
+        if (generate_is_stop(o, id)) return OK;
         if (out && id_list_append(out, &id, 1))
             return err_set(e, ERR_MEMORY, "no memory for the generated ids");
         *end = GENERATE_LISTENER;

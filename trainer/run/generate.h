@@ -31,5 +31,6 @@ MUST_CHECK enum status generate(struct engine *g, struct sampler *s, const int32
 
 /* Adds a stop; twice, -1 or one too many is ignored. */
 void generate_add_stop(struct generate_options *o, int32_t id);
+int generate_is_stop(const struct generate_options *o, int32_t id);
 
 #endif

@@ -45,22 +45,22 @@ static void add_stops(struct inference *f, const struct sidecar *s)
 static enum status open_text(struct inference *f, const struct inference_options *o, struct err *e)
 {
     struct sidecar sidecar;
-    const struct template *template;
     const char *dir = o->adapter ? o->adapter : o->model;
     struct encode_options encode = {TRAIN_ASSISTANT, 0};
     TRY(sidecar_read(&sidecar, dir, e));
-    TRY(find_template(o, &sidecar, &template, e));
+    TRY(find_template(o, &sidecar, &f->template, e));
     TRY(tokenizer_open(&f->tokenizer, o->model, e));
     if (tokenizer_vocab_size(f->tokenizer) > f->config.vocab_size)
         return err_set(e, ERR_CONFIG, "%s: the tokenizer has %d tokens, the model %d", o->model,
                        (int)tokenizer_vocab_size(f->tokenizer), (int)f->config.vocab_size);
-    TRY(encoder_create(&f->encoder, template, f->tokenizer, &encode, e));
+    TRY(encoder_create(&f->encoder, f->template, f->tokenizer, &encode, e));
     add_stops(f, &sidecar);
     return OK;
 }
 
-static enum status open_engine(struct inference *f, const struct inference_options *o,
-                               struct err *e)
+enum status inference_open_engine(struct inference *f, const struct inference_options *o,
+                                  const struct loader_limits *limits, int32_t max_length,
+                                  struct err *e)
 {
     int64_t most = f->config.max_positions, rows = o->context ? o->context : most;
     if (!o->context && rows > CONTEXT_MAX) rows = CONTEXT_MAX;
@@ -72,17 +72,19 @@ static enum status open_engine(struct inference *f, const struct inference_optio
         .threads = o->threads,
         .config = &f->config,
         .lora = o->adapter ? &f->adapter.options : NULL,
-        .positions = (int32_t)rows,
+        .positions = rows > max_length ? (int32_t)rows : max_length,
         .cache_rows = (int32_t)rows,
         .decode_rows = rows < DECODE_ROWS ? (int32_t)rows : DECODE_ROWS,
     };
+    if (limits) options.eval_limits = *limits;
     TRY(engine_describe(&f->engine, &options, e));
     TRY(engine_allocate(&f->engine, e));
     TRY(weights_load_base(&f->engine, o->model, e));
     return o->adapter ? weights_load_adapter(&f->engine, o->adapter, e) : OK;
 }
 
-enum status inference_open(struct inference *f, const struct inference_options *o, struct err *e)
+enum status inference_open_text(struct inference *f, const struct inference_options *o,
+                                struct err *e)
 {
     *f = (struct inference){.raw = o->raw};
     if (o->max_new_tokens < 1 || o->max_new_tokens > INT32_MAX)
@@ -91,8 +93,13 @@ enum status inference_open(struct inference *f, const struct inference_options *
     TRY(model_config_read(&f->config, o->model, e));
     TRY(sampler_init(&f->sampler, &o->sampling, f->config.vocab_size, e));
     TRY(open_text(f, o, e));
-    if (o->adapter) TRY(adapter_dir_open(&f->adapter, o->adapter, e));
-    return open_engine(f, o, e);
+    return o->adapter ? adapter_dir_open(&f->adapter, o->adapter, e) : OK;
+}
+
+enum status inference_open(struct inference *f, const struct inference_options *o, struct err *e)
+{
+    TRY(inference_open_text(f, o, e));
+    return inference_open_engine(f, o, NULL, 0, e);
 }
 
 void inference_close(struct inference *f)
@@ -175,6 +182,14 @@ static enum status decode_continuation(struct inference *f, const struct id_list
     return s;
 }
 
+enum status inference_tokens(struct inference *f, const struct id_list *prompt, uint64_t sequence,
+                             generate_listener *listen, void *context, struct id_list *out,
+                             enum generate_end *end, struct err *e)
+{
+    return generate(&f->engine, &f->sampler, prompt->ids, prompt->len, &f->generate, sequence,
+                    listen, context, out, end, e);
+}
+
 enum status inference_answer(struct inference *f, const struct id_list *prompt, uint64_t sequence,
                              struct inference_answer *a, struct err *e)
 {
@@ -182,8 +197,8 @@ enum status inference_answer(struct inference *f, const struct id_list *prompt, 
         .tokenizer = f->tokenizer, .answer = a, .started = f->raw && prompt->len > 1};
     struct id_list ids = {0};
     buf_init(&stream.bytes, TEXT_MAX);
-    enum status s = generate(&f->engine, &f->sampler, prompt->ids, prompt->len, &f->generate,
-                             sequence, a->grown ? stream_token : NULL, &stream, &ids, &a->end, e);
+    enum status s = inference_tokens(f, prompt, sequence, a->grown ? stream_token : NULL, &stream,
+                                     &ids, &a->end, e);
     if (!s && stream.failed) s = err_set(e, stream.failed, "no memory for the answer");
     if (!s)
         s = f->raw ? decode_continuation(f, prompt, &ids, a->text, e)

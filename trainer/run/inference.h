@@ -21,6 +21,7 @@ struct inference {
     struct model_config config;
     struct adapter_dir adapter;
     struct tokenizer *tokenizer;
+    const struct template *template; /* NULL: raw */
     struct encoder *encoder;
     struct engine engine;
     struct sampler sampler;
@@ -32,6 +33,15 @@ struct inference {
  * failure inference_close is still due. */
 MUST_CHECK enum status inference_open(struct inference *f, const struct inference_options *o,
                                       struct err *e);
+
+/* The same in two halves, for who must read data before the engine's size is known: all but the
+ * engine; then the engine, which can also evaluate micro-batches up to `limits` of documents up to
+ * `max_length` tokens (NULL: it only answers). */
+MUST_CHECK enum status inference_open_text(struct inference *f, const struct inference_options *o,
+                                           struct err *e);
+MUST_CHECK enum status inference_open_engine(struct inference *f, const struct inference_options *o,
+                                             const struct loader_limits *limits, int32_t max_length,
+                                             struct err *e);
 void inference_close(struct inference *f);
 
 /* Ids of the prompt: `c` through the template; raw text with BOS as the tokenizer says (BOS alone
@@ -40,6 +50,11 @@ MUST_CHECK enum status inference_prompt(struct inference *f, const struct conver
                                         struct id_list *out, struct err *e);
 MUST_CHECK enum status inference_raw_prompt(struct inference *f, const char *text,
                                             struct id_list *out, struct err *e);
+
+/* Continues the prompt: generate() with this model, sampler and stops. */
+MUST_CHECK enum status inference_tokens(struct inference *f, const struct id_list *prompt,
+                                        uint64_t sequence, generate_listener *listen, void *context,
+                                        struct id_list *out, enum generate_end *end, struct err *e);
 
 /* Answers, printing nothing: the decoded text is appended to `text`. Who wants it token by token
  * hears of the bytes as they come; a character may come in pieces, and bytes that turn out not to

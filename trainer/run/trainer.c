@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "run/evaluate.h"
 #include "run/save.h"
 
 #define PEAK_SECONDS                                                             \
@@ -127,33 +128,20 @@ static enum status report_step(struct loop *l, struct err *e)
 
 /* --- evaluation --- */
 
-static enum status evaluate_all(struct session *s, struct cross_entropy_sums *sums, struct err *e)
-{
-    int64_t steps = loader_report(s->eval_loader)->steps_per_epoch;
-    for (int64_t k = 0; k < steps; k++) {
-        struct loader_step plan;
-        TRY(loader_step(s->eval_loader, k, &plan, e));
-        for (int32_t m = 0; m < plan.micro_batches; m++) {
-            struct batch b;
-            TRY(loader_batch(s->eval_loader, k, m, &b, e));
-            TRY(engine_evaluate(&s->engine, &b, sums, e));
-        }
-    }
-    return OK;
-}
-
 enum status trainer_evaluate(struct session *s, struct eval_log *log, struct err *e)
 {
-    struct cross_entropy_sums sums = {0};
+    struct evaluation v;
     double began = clock_seconds();
-    TRY(evaluate_all(s, &sums, e));
+    enum status status = evaluation_init(&v, s->eval_store ? s->eval_store : s->store, e);
+    if (!status) status = evaluate_loss(&v, &s->engine, s->eval_loader, NULL, e);
     *log = (struct eval_log){.step = s->done,
                              .epoch = (double)s->done / (double)s->steps_per_epoch,
-                             .loss = sums.loss / sums.weight,
-                             .accuracy = sums.hits / sums.tokens,
-                             .num_tokens = (int64_t)sums.tokens,
+                             .loss = evaluate_mean_loss(&v.total),
+                             .accuracy = evaluate_accuracy(&v.total),
+                             .num_tokens = v.total.num_tokens,
                              .seconds = clock_seconds() - began};
-    return OK;
+    evaluation_free(&v);
+    return status;
 }
 
 static enum status evaluate(struct loop *l, struct err *e)

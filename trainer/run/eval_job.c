@@ -1,0 +1,148 @@
+#include "run/eval_job.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define BATCH_SIZE 8
+
+/* --- which model --- */
+
+static int holds(const char *dir, const char *file)
+{
+    char path[IO_PATH_MAX];
+    struct err ignored = {0};
+    return !io_join(path, sizeof path, dir, file, &ignored) && io_file_size(path) >= 0;
+}
+
+static enum status copy_path(char *out, const char *path, struct err *e)
+{
+    if ((size_t)snprintf(out, IO_PATH_MAX, "%s", path) >= IO_PATH_MAX)
+        return err_set(e, ERR_IO, "path too long: %s", path);
+    return OK;
+}
+
+/* What the run left in output_dir; an adapter's base with a grown vocabulary lies in its "base". */
+static enum status find_trained(struct eval_job *j, const struct config *c, struct err *e)
+{
+    const char *out = c->output_dir ? c->output_dir : "";
+    char grown[IO_PATH_MAX];
+    TRY(copy_path(j->model, c->model_name_or_path, e));
+    if (holds(out, "adapter_model.safetensors")) {
+        TRY(copy_path(j->adapter, out, e));
+        TRY(io_join(grown, sizeof grown, out, "base", e));
+        if (holds(grown, "config.json")) memcpy(j->model, grown, sizeof grown);
+    } else if (holds(out, "model.safetensors") || holds(out, "model.safetensors.index.json")) {
+        TRY(copy_path(j->model, out, e));
+    }
+    return OK;
+}
+
+static enum status find_model(struct eval_job *j, const struct eval_options *o, struct err *e)
+{
+    if (o->config) TRY(config_require(o->config, KEY_model_name_or_path, e));
+    if (o->model)
+        TRY(copy_path(j->model, o->model, e));
+    else
+        TRY(find_trained(j, o->config, e));
+    return o->adapter ? copy_path(j->adapter, o->adapter, e) : OK;
+}
+
+static enum status open_text(struct eval_job *j, const struct eval_options *o,
+                             struct inference_options *i, struct err *e)
+{
+    const struct config *c = o->config;
+    *i = (struct inference_options){.model = j->model,
+                                    .adapter = j->adapter[0] ? j->adapter : NULL,
+                                    .template = o->template,
+                                    .threads = o->threads,
+                                    .max_new_tokens = o->max_new_tokens,
+                                    .sampling = {.top_p = 1}};
+    if (c && !o->template) i->template = c->template;
+    if (c && c->stage == CONFIG_STAGE_PT) i->raw = 1;
+    if (c && !o->threads) i->threads = (int)c->threads;
+    return inference_open_text(&j->inference, i, e);
+}
+
+/* --- which documents --- */
+
+static enum status open_held_out(struct eval_job *j, const struct config *c, struct err *e)
+{
+    if (c->val_size <= 0) {
+        err_set(e, ERR_CONFIG, "nothing is held out to evaluate on");
+        return err_hint(e, "set eval_dataset or val_size, or name files with --data");
+    }
+    enum status s = loader_split(&j->split, store_info(j->store)->num_documents, c->val_size,
+                                 (uint64_t)c->seed, e);
+    if (s == ERR_CONFIG) return config_fail(c, KEY_val_size, e, "%s", e->message);
+    j->documents = j->split.eval;
+    return s;
+}
+
+static enum status open_data(struct eval_job *j, const struct eval_options *o, struct err *e)
+{
+    const struct inference *f = &j->inference;
+    if (o->data) {
+        struct dataset_files_request r = {o->data, "auto", f->tokenizer, f->template, o->prep};
+        return dataset_open_files(&j->store, &r, e);
+    }
+    const struct config *c = o->config;
+    enum config_key key = c->eval_dataset.n ? KEY_eval_dataset : KEY_datasets;
+    struct dataset_request r = {c, key, f->tokenizer, f->template, o->prep};
+    TRY(config_require(c, KEY_output_dir, e)); /* the cache lies beside it */
+    TRY(config_require(c, KEY_datasets, e));
+    TRY(dataset_open(&j->store, &r, e));
+    return key == KEY_eval_dataset ? OK : open_held_out(j, c, e);
+}
+
+static enum status open_loader(struct eval_job *j, const struct eval_options *o, struct err *e)
+{
+    const struct config *c = o->config;
+    int64_t length = o->max_length, batch = o->batch_size;
+    if (!length) length = c ? c->max_length : j->inference.config.max_positions;
+    if (!batch) batch = c ? c->per_device_eval_batch_size : BATCH_SIZE;
+    j->max_length = (int32_t)length;
+    struct loader_options options = {
+        j->max_length, (int32_t)batch, 1, c ? c->packing : 0, 0, c ? (uint64_t)c->seed : 0};
+    return loader_open(&j->loader, j->store, j->documents, &options, e);
+}
+
+static int32_t longest(const struct store *s)
+{
+    const struct store_info *info = store_info(s);
+    int64_t most = 0;
+    for (int64_t d = 0; d < info->num_documents; d++)
+        if (info->offsets[d + 1] - info->offsets[d] > most)
+            most = info->offsets[d + 1] - info->offsets[d];
+    return most > INT32_MAX ? INT32_MAX : (int32_t)most;
+}
+
+enum status eval_job_open(struct eval_job *j, const struct eval_options *o, struct err *e)
+{
+    struct inference_options inference;
+    struct loader_limits limits;
+    *j = (struct eval_job){0};
+    TRY(find_model(j, o, e));
+    TRY(open_text(j, o, &inference, e));
+    TRY(open_data(j, o, e));
+    TRY(open_loader(j, o, e));
+    TRY(loader_limits(j->loader, 1, &limits, e));
+    return inference_open_engine(&j->inference, &inference, &limits, longest(j->store), e);
+}
+
+void eval_job_close(struct eval_job *j)
+{
+    loader_close(j->loader);
+    loader_split_free(&j->split);
+    store_close(j->store);
+    inference_close(&j->inference);
+    *j = (struct eval_job){0};
+}
+
+enum status eval_job_run(struct eval_job *j, const struct eval_options *o,
+                         const struct evaluate_watcher *watcher, struct evaluation *v,
+                         struct err *e)
+{
+    TRY(evaluation_init(v, j->store, e));
+    TRY(evaluate_loss(v, &j->inference.engine, j->loader, watcher, e));
+    return o->answers ? evaluate_answers(v, &j->inference, j->documents, watcher, e) : OK;
+}

@@ -36,6 +36,7 @@ LIBRARIES = [
     (r"(nccl|mpi).*\.h", ["trainer/dist"]),
     (r"(cblas|openblas).*\.h", ["kernels"]),
     (r"yaml\.h", ["trainer/config"]),
+    (r"(histedit|editline|readline|history)\.h", ["trainer/cli"]),
     (r"(pcre2|utf8proc)\.h", ["data"]),
 ]
 

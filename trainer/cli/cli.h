@@ -54,6 +54,7 @@ extern const struct cli_verb cli_verbs[]; /* ends with a NULL name */
 
 enum status verb_prepare(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_train(const struct cli_verb *v, int argc, char **argv, struct err *e);
+enum status verb_chat(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_eval(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_generate(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_merge(const struct cli_verb *v, int argc, char **argv, struct err *e);

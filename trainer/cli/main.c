@@ -17,6 +17,8 @@ const struct cli_verb cli_verbs[] = {
      "Measures loss, perplexity and exact match on documents held out.", verb_eval},
     {"generate", "--model DIR [--adapter DIR] --prompt TEXT | --data F --out F.jsonl",
      "Lets a model answer.", verb_generate},
+    {"chat", "--model DIR [--adapter DIR] [--template T]", "Talks with a model, turn by turn.",
+     verb_chat},
     {"merge", "--model DIR --adapter DIR --out DIR",
      "Adds an adapter to its base: a model that needs no adapter.", verb_merge},
     {"init", "--config F.json --out DIR [--seed S]", "Makes a new model with random weights.",

@@ -162,7 +162,8 @@ enum status engine_allocate(struct engine *g, struct err *e)
     g->caches = mem_calloc((size_t)g->options.config->num_layers, sizeof *g->caches);
     g->host_floats = mem_calloc((size_t)most.max_supervised + 1, 2 * sizeof(float));
     g->host_hits = mem_calloc((size_t)most.max_supervised + 1, 1);
-    if (!g->caches || !g->host_floats || !g->host_hits)
+    g->cached = mem_calloc((size_t)g->options.cache_rows + 1, sizeof *g->cached);
+    if (!g->caches || !g->host_floats || !g->host_hits || !g->cached)
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch's results");
     arena_measure(&arena);
     place_run(g, &arena);
@@ -191,6 +192,7 @@ void engine_free(struct engine *g)
     model_free(&g->model);
     param_set_free(&g->params);
     mem_free(g->caches);
+    mem_free(g->cached);
     mem_free(g->host_floats);
     mem_free(g->host_hits);
     device_close(&g->device);
@@ -267,6 +269,14 @@ enum status engine_update(struct engine *g, const struct adamw_options *o, doubl
 
 void engine_decode_reset(struct engine *g) { g->cache_length = 0; }
 
+int32_t engine_decode_keep(struct engine *g, const int32_t *ids, int32_t n)
+{
+    int32_t same = 0;
+    while (same < n && same < g->cache_length && g->cached[same] == ids[same]) same++;
+    g->cache_length = same;
+    return same;
+}
+
 enum status engine_decode(struct engine *g, const int32_t *ids, int32_t n, float *logits,
                           struct err *e)
 {
@@ -294,6 +304,7 @@ enum status engine_decode(struct engine *g, const int32_t *ids, int32_t n, float
                                 head->data, NULL, NULL, 1, c->hidden_size, c->vocab_size,
                                 c->vocab_size, c->hidden_size, 0);
     g->device.k->download_floats(&g->device, logits, g->logits, (size_t)c->vocab_size);
+    memcpy(g->cached + done, ids, (size_t)n * sizeof *ids);
     g->cache_length = done + n;
     return g->device.k->sync(&g->device, e);
 }

@@ -60,6 +60,7 @@ struct engine {
     } on_device;
     struct kv_cache *caches; /* heap, [num_layers] */
     int32_t cache_length;
+    int32_t *cached;    /* heap, [cache_rows]: the ids in the cache */
     float *logits;      /* device [V], decoding */
     float *host_floats; /* heap, results and seeds of a micro-batch */
     uint8_t *host_hits;
@@ -89,6 +90,8 @@ MUST_CHECK enum status engine_update(struct engine *g, const struct adamw_option
 
 /* Decoding. Forgets the cached tokens. */
 void engine_decode_reset(struct engine *g);
+/* Forgets all but the longest start they share with ids[0..n); returns its length. */
+int32_t engine_decode_keep(struct engine *g, const int32_t *ids, int32_t n);
 /* n more tokens; logits [V] (host) of what follows the last. ERR_SHAPE: over the cache. */
 MUST_CHECK enum status engine_decode(struct engine *g, const int32_t *ids, int32_t n, float *logits,
                                      struct err *e);

@@ -69,10 +69,14 @@ enum status generate(struct engine *g, struct sampler *s, const int32_t *prompt,
 {
     float *logits = mem_calloc((size_t)s->vocab, sizeof *logits);
     if (!logits) return err_set(e, ERR_MEMORY, "no memory for logits");
-    engine_decode_reset(g);
+    size_t kept = 0;
+    if (o->reuse && n && n <= INT32_MAX)
+        kept = (size_t)engine_decode_keep(g, prompt, (int32_t)(n - 1));
+    else
+        engine_decode_reset(g);
     enum status status =
         n ? OK : err_set(e, ERR_SHAPE, "an empty prompt and no token to start from");
-    if (!status) status = feed(g, prompt, n, logits, e);
+    if (!status) status = feed(g, prompt + kept, n - kept, logits, e);
     if (!status) status = loop(g, s, o, sequence, listen, context, out, end, logits, e);
     mem_free(logits);
     return status;

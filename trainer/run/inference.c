@@ -8,6 +8,7 @@
 #include "data/formats/format.h"
 #include "data/jsonl/jsonl.h"
 #include "run/sidecar.h"
+#include "run/text_stream.h"
 #include "run/weights.h"
 
 #define DECODE_ROWS 256  /* prompt tokens fed at once */
@@ -24,7 +25,7 @@ static enum status find_template(const struct inference_options *o, const struct
     if (o->raw) return OK;
     if (!name[0]) {
         err_set(e, ERR_CONFIG, "no template is known for %s", o->adapter ? o->adapter : o->model);
-        return err_hint(e, "give --template NAME, or --raw to continue the text as it is");
+        return err_hint(e, "give --template NAME; generate can also continue text as it is: --raw");
     }
     *out = template_find(name);
     if (*out) return OK;
@@ -141,21 +142,31 @@ enum status inference_raw_prompt(struct inference *f, const char *text, struct i
 struct streaming {
     const struct tokenizer *tokenizer;
     struct inference_answer *answer;
-    struct buf bytes; /* of one token */
+    struct text_stream characters;
+    struct buf bytes, ready; /* of one token; whole characters */
     int started;
     enum status failed;
 };
 
+static void hand_over(struct streaming *s)
+{
+    if (s->ready.len) s->answer->grown(s->answer->context, s->ready.data, s->ready.len);
+    buf_clear(&s->ready);
+}
+
 static int stream_token(void *context, int32_t id)
 {
     struct streaming *s = context;
-    buf_clear(&s->bytes);
-    s->failed = tokenizer_token_bytes(s->tokenizer, id, !s->started, &s->bytes);
-    if (!s->failed && s->bytes.len) {
-        s->started = 1;
-        s->answer->grown(s->answer->context, s->bytes.data, s->bytes.len);
+    const struct inference_answer *a = s->answer;
+    if (a->grown) {
+        buf_clear(&s->bytes);
+        s->failed = tokenizer_token_bytes(s->tokenizer, id, !s->started, &s->bytes);
+        if (s->bytes.len) s->started = 1;
+        if (!s->failed)
+            s->failed = text_stream_push(&s->characters, s->bytes.data, s->bytes.len, &s->ready);
+        hand_over(s);
     }
-    return s->failed != OK;
+    return s->failed || (a->stop && *a->stop);
 }
 
 /* What the new ids add to the prompt's text: a leading space stays, since the text goes on. */
@@ -197,14 +208,17 @@ enum status inference_answer(struct inference *f, const struct id_list *prompt, 
         .tokenizer = f->tokenizer, .answer = a, .started = f->raw && prompt->len > 1};
     struct id_list ids = {0};
     buf_init(&stream.bytes, TEXT_MAX);
-    enum status s = inference_tokens(f, prompt, sequence, a->grown ? stream_token : NULL, &stream,
-                                     &ids, &a->end, e);
+    buf_init(&stream.ready, TEXT_MAX);
+    enum status s = inference_tokens(f, prompt, sequence, stream_token, &stream, &ids, &a->end, e);
+    if (!s && !stream.failed) stream.failed = text_stream_end(&stream.characters, &stream.ready);
+    if (a->grown) hand_over(&stream);
     if (!s && stream.failed) s = err_set(e, stream.failed, "no memory for the answer");
     if (!s)
         s = f->raw ? decode_continuation(f, prompt, &ids, a->text, e)
                    : tokenizer_decode(f->tokenizer, ids.ids, ids.len, 1, a->text, e);
     id_list_free(&ids);
     buf_free(&stream.bytes);
+    buf_free(&stream.ready);
     return s;
 }
 

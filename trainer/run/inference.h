@@ -2,6 +2,8 @@
 #ifndef CRIA_RUN_INFERENCE_H
 #define CRIA_RUN_INFERENCE_H
 
+#include <signal.h>
+
 #include "data/samples/encode.h"
 #include "run/adapter_dir.h"
 #include "run/generate.h"
@@ -57,12 +59,13 @@ MUST_CHECK enum status inference_tokens(struct inference *f, const struct id_lis
                                         struct id_list *out, enum generate_end *end, struct err *e);
 
 /* Answers, printing nothing: the decoded text is appended to `text`. Who wants it token by token
- * hears of the bytes as they come; a character may come in pieces, and bytes that turn out not to
- * be UTF-8 are there as they are, where `text` has U+FFFD. */
+ * hears of it as it comes, in whole characters; bytes that are not UTF-8 are U+FFFD here and there.
+ * `stop` set to nonzero, by a signal say, ends the answer (GENERATE_LISTENER). */
 struct inference_answer {
     struct buf *text;
     void (*grown)(void *context, const char *bytes, size_t n); /* NULL: nobody */
     void *context;
+    const volatile sig_atomic_t *stop; /* NULL: nobody stops it */
     enum generate_end end;
 };
 MUST_CHECK enum status inference_answer(struct inference *f, const struct id_list *prompt,

@@ -260,7 +260,8 @@ static enum status take_infos(struct tensor_files *f, int number, const json_t *
         f->count++; /* so that close frees the name */
         TRY(parse_tensor(t, v, data_size, path, e));
     }
-    TRY(check_cover(f->infos + first, f->count - first, data_size, path, e));
+    struct tensor_info *mine = f->infos ? f->infos + first : NULL; /* NULL: no file had any yet */
+    TRY(check_cover(mine, f->count - first, data_size, path, e));
     const char *file = strrchr(path, '/');
     file = file ? file + 1 : path;
     size_t kept = first;

@@ -34,8 +34,10 @@ enum status config_lookup(const struct config_receiver *r, const struct config_s
 static int is_among(const char *text, const char *words)
 {
     size_t n = strlen(text);
-    for (const char *at = words; at; at = strchr(at, '|'), at += at != NULL)
+    for (const char *at = words; at;) {
         if (!strncasecmp(at, text, n) && (at[n] == '|' || !at[n])) return 1;
+        if ((at = strchr(at, '|'))) at++;
+    }
     return 0;
 }
 

@@ -1,0 +1,56 @@
+/* A record in every dataset format, and what it becomes in every template. */
+#include <string.h>
+
+#include "base/json.h"
+#include "data/formats/format.h"
+#include "data/template/template.h"
+#include "fuzz/fuzz.h"
+
+static void render(const struct template *t, const struct conversation *c, struct rendered *out)
+{
+    struct err e = {0};
+    struct render_options o = {"<s>", "</s>", TRAIN_ASSISTANT, 0};
+    for (int on = 0; on < 3; on++) {
+        o.train_on = (enum train_on)on;
+        enum status s = template_render(t, c, &o, out, &e);
+        fuzz_look_at(s, &e);
+        size_t at = 0;
+        for (size_t i = 0; !s && i < out->num_pieces; at += out->pieces[i++].n)
+            FUZZ_MUST(out->pieces[i].start == at);
+        FUZZ_MUST(s || at == out->text.len);
+    }
+}
+
+static void convert(const json_t *record)
+{
+    struct conversation c = {0};
+    struct rendered out;
+    const struct format *f;
+    const struct template *t;
+    struct err e = {0};
+    rendered_init(&out);
+    for (size_t i = 0; (f = format_at(i)); i++) {
+        f->detect(record);
+        enum status s = format_convert(f, record, &c, &e);
+        fuzz_look_at(s, &e);
+        if (s || c.drop) continue;
+        FUZZ_MUST(c.num_turns > 0);
+        for (size_t k = 0; (t = template_at(k)); k++) render(t, &c, &out);
+    }
+    conversation_free(&c);
+    rendered_free(&out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char path[FUZZ_PATH_MAX];
+    struct err e = {0};
+    json_t *record = NULL;
+    const struct format *f;
+    if (!json_parse_text((const char *)data, size, "x", &record, &e) && json_is_object(record))
+        convert(record);
+    json_decref(record);
+    fuzz_write("data.jsonl", data, size, path);
+    fuzz_look_at(format_detect(path, 4096, &f, &e), &e);
+    return 0;
+}

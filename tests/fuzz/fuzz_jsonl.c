@@ -1,0 +1,24 @@
+/* A file of records, both forms, with a small limit on a record so that it is reached. */
+#include "data/jsonl/jsonl.h"
+#include "fuzz/fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char path[FUZZ_PATH_MAX];
+    struct err e = {0};
+    struct jsonl *j = NULL;
+    struct jsonl_record r = {0};
+    int64_t number = 0;
+    fuzz_write("data.jsonl", data, size, path);
+    enum status s = jsonl_open(&j, path, 256, &e);
+    fuzz_look_at(s, &e);
+    while (!s && !(s = jsonl_next(j, &r, &e)) && r.kind != JSONL_END) {
+        if (r.kind == JSONL_BAD) fuzz_look_at(ERR_FORMAT, &e);
+        FUZZ_MUST(r.kind == JSONL_BAD || json_is_object(r.value));
+        FUZZ_MUST(r.number == ++number && r.line >= 1);
+        FUZZ_MUST(jsonl_offset(j) <= (int64_t)size);
+    }
+    fuzz_look_at(s, &e);
+    jsonl_close(j);
+    return 0;
+}

@@ -252,4 +252,10 @@ void device_close(struct device *d); /* a zeroed one is fine */
  * about `seconds`: the speed of light that progress lines compare with. */
 double device_gemm_peak(struct device *d, double seconds);
 
+/* Runs one product of each kind (forward, by the input, `weight`: by the weight) with N rows, I in
+ * and O out features, cut to the sizes from which on no BLAS wants more workspace, on memory of its
+ * own: afterwards the process holds what such products will ever need. ERR_MEMORY, ERR_DEVICE. */
+MUST_CHECK enum status device_touch_products(struct device *d, int32_t N, int32_t I, int32_t O,
+                                             int weight, struct err *e);
+
 #endif

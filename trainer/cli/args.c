@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/progress.h"
 #include "config/config.h"
+#include "run/preflight.h"
 
 static void print_help(const struct cli_verb *verb, const struct cli_args *args)
 {
@@ -100,4 +102,24 @@ enum status cli_require(const struct cli_verb *verb, const struct cli_args *args
         if (!strcmp(args->options[i].name, name) && args->options[i].given) return OK;
     err_set(e, ERR_CONFIG, "cria %s needs %s", verb->name, name);
     return err_hint(e, "cria %s %s", verb->name, verb->usage);
+}
+
+enum status cli_load_config(const struct cli_verb *verb, const struct cli_args *args,
+                            struct config *out, struct err *e)
+{
+    size_t n = args->num_positional;
+    if (!n) {
+        err_set(e, ERR_CONFIG, "cria %s needs a config file", verb->name);
+        return err_hint(e, "cria %s CONFIG [key=value ...]; configs/ has recipes", verb->name);
+    }
+    size_t file = !strchr(args->positional[0], '=');
+    return config_load(out, file ? args->positional[0] : NULL, args->positional + file, n - file,
+                       e);
+}
+
+void cli_say_finding(const struct preflight_finding *f)
+{
+    progress_say("cria: warning: %s", f->what);
+    progress_say("      in %s", f->where);
+    if (f->hint[0]) progress_say("      %s", f->hint);
 }

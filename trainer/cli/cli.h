@@ -50,9 +50,20 @@ MUST_CHECK enum status cli_parse(const struct cli_verb *verb, struct cli_args *a
 MUST_CHECK enum status cli_require(const struct cli_verb *verb, const struct cli_args *args,
                                    const char *name, struct err *e);
 
+/* The config of "CONFIG [key=value ...]" in args. ERR_CONFIG when nothing is given, and what
+ * config_load returns. */
+struct config;
+MUST_CHECK enum status cli_load_config(const struct cli_verb *verb, const struct cli_args *args,
+                                       struct config *out, struct err *e);
+
+/* A finding of the preflight as a warning on stderr. */
+struct preflight_finding;
+void cli_say_finding(const struct preflight_finding *f);
+
 extern const struct cli_verb cli_verbs[]; /* ends with a NULL name */
 
 enum status verb_prepare(const struct cli_verb *v, int argc, char **argv, struct err *e);
+enum status verb_plan(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_train(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_chat(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_eval(const struct cli_verb *v, int argc, char **argv, struct err *e);

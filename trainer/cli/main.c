@@ -6,11 +6,14 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "config/config.h"
+#include "run/memory.h"
 
 const struct cli_verb cli_verbs[] = {
     {"prepare", "CONFIG [key=value ...] | --data F[,F] --tokenizer DIR --template T --out F.h5",
      "Turns JSON records into a dataset file: token ids, and which of them are trained.",
      verb_prepare},
+    {"plan", "CONFIG [key=value ...] [--json]",
+     "Says what a run will take: memory by name, tokens, steps, time.", verb_plan},
     {"train", "CONFIG [key=value ...]", "Fine-tunes a model; raw data is prepared on the way.",
      verb_train},
     {"eval", "CONFIG [key=value ...] | --model DIR [--adapter DIR] --data F[,F] [--generate]",
@@ -68,6 +71,7 @@ static int unknown_verb(const char *given)
 int main(int argc, char **argv)
 {
     struct err e = {0};
+    memory_steady();
     log_set_sink(say);
     if (argc < 2) {
         print_overview(stderr);

@@ -112,15 +112,8 @@ enum status verb_train(const struct cli_verb *v, int argc, char **argv, struct e
     if (config_help(&keys)) return err_set(e, ERR_MEMORY, "no memory for the list of keys");
     args.about = keys.data;
     enum status s = cli_parse(v, &args, argc, argv, e);
-    if (!s && !args.help && !args.num_positional) {
-        s = err_set(e, ERR_CONFIG, "cria train needs a config file");
-        err_hint(e, "cria train CONFIG [key=value ...]; configs/ has recipes");
-    }
     int run_it = !s && !args.help;
-    int has_file = run_it && !strchr(args.positional[0], '=');
-    if (run_it)
-        s = config_load(&c, has_file ? args.positional[0] : NULL, args.positional + has_file,
-                        args.num_positional - (size_t)has_file, e);
+    if (run_it) s = cli_load_config(v, &args, &c, e);
     if (run_it && !s) s = run(&c, e);
     config_free(&c);
     buf_free(&keys);

@@ -27,6 +27,8 @@
     S("Model and output") \
     X(model_name_or_path, STRING, "", ANY, ALWAYS, \
       "directory of the base model, in Hugging Face's layout") \
+    X(model_config, STRING, "", ANY, ALWAYS, \
+      "a config.json, or a directory with one, to plan without the base model's files") \
     X(output_dir, STRING, "", ANY, ALWAYS, \
       "where checkpoints, logs and the final model go") \
     X(overwrite_output_dir, FLAG, "false", ANY, ALWAYS, \

@@ -111,7 +111,6 @@ const struct config_stranger config_strangers[] = {
     LATER_KEY("master_weights", "true|yes|on"),
     LATER_KEY("attention", "auto"),
     LATER_KEY("deterministic", "true|yes|on"),
-    LATER_KEY("model_config", "none|null"),
     LATER_KEY("modules_to_save", "none|null"),
     LATER_KEY("additional_target", "none|null"),
     LATER_KEY("trainable_tokens", "none|null"),

@@ -146,15 +146,20 @@ static enum status unknown_template(const struct config *c, struct err *e)
     return list_templates(e);
 }
 
+enum status dataset_template(const struct config *c, const struct template **out, struct err *e)
+{
+    *out = NULL;
+    if (c->stage != CONFIG_STAGE_SFT) return OK;
+    *out = c->template ? template_find(c->template) : NULL;
+    return *out ? OK : unknown_template(c, e);
+}
+
 enum status dataset_tools(const struct config *c, struct tokenizer **tokenizer,
                           const struct template **template, struct err *e)
 {
     *template = NULL;
     TRY(config_require(c, KEY_model_name_or_path, e));
-    if (c->stage == CONFIG_STAGE_SFT) {
-        *template = c->template ? template_find(c->template) : NULL;
-        if (!*template) return unknown_template(c, e);
-    }
+    TRY(dataset_template(c, template, e));
     return tokenizer_open(tokenizer, c->model_name_or_path, e);
 }
 

@@ -60,6 +60,10 @@ struct dataset_file_request {
 };
 MUST_CHECK enum status dataset_prepare_file(const struct dataset_file_request *r, struct err *e);
 
+/* The template the config names (NULL for stage pt). ERR_CONFIG. */
+MUST_CHECK enum status dataset_template(const struct config *c, const struct template **out,
+                                        struct err *e);
+
 /* The tokenizer of the model directory and the template the config names (NULL for stage pt). */
 MUST_CHECK enum status dataset_tools(const struct config *c, struct tokenizer **tokenizer,
                                      const struct template **template, struct err *e);

@@ -34,6 +34,8 @@ enum status engine_describe(struct engine *g, const struct engine_options *o, st
 
 /* --- memory --- */
 
+static int32_t max32(int32_t a, int32_t b) { return a > b ? a : b; }
+
 static struct loader_limits both_limits(const struct engine *g)
 {
     const struct loader_limits *a = &g->options.train_limits, *b = &g->options.eval_limits;
@@ -155,7 +157,7 @@ static enum status take_arena(struct engine *g, size_t bytes, const char *name, 
     return s ? err_wrap(e, "the %s arena of %zu bytes", name, bytes) : OK;
 }
 
-enum status engine_allocate(struct engine *g, struct err *e)
+enum status engine_measure(struct engine *g, struct err *e)
 {
     struct arena arena;
     struct loader_limits most = both_limits(g);
@@ -168,13 +170,31 @@ enum status engine_allocate(struct engine *g, struct err *e)
     arena_measure(&arena);
     place_run(g, &arena);
     g->memory = (struct engine_memory){.run = arena.used};
-    TRY(plan_all(g, e));
+    return plan_all(g, e);
+}
+
+enum status engine_allocate(struct engine *g, struct err *e)
+{
+    struct arena arena;
+    if (!g->memory.run) TRY(engine_measure(g, e));
     TRY(take_arena(g, g->memory.run, "run", &g->run_base, e));
     TRY(take_arena(g, g->memory.step, "step", &g->step_base, e));
     TRY(take_arena(g, g->memory.scratch, "scratch", &g->scratch_base, e));
     arena_over(&arena, g->run_base, g->memory.run);
     place_run(g, &arena);
     return model_fill_rope(&g->model, &g->device, e);
+}
+
+enum status engine_touch_products(const struct engine *g, struct device *d, struct err *e)
+{
+    const struct model_config *c = g->options.config;
+    struct loader_limits most = both_limits(g);
+    int32_t queries = c->num_heads * c->head_dim, keys = c->num_kv_heads * c->head_dim;
+    int32_t in = max32(c->hidden_size, max32(queries, c->intermediate_size));
+    int32_t out = max32(queries + 2 * keys, max32(c->hidden_size, 2 * c->intermediate_size));
+    int weight = g->options.train && !g->has_lora;
+    TRY(device_touch_products(d, most.max_rows, in, out, weight, e));
+    return device_touch_products(d, most.max_supervised, c->hidden_size, c->vocab_size, weight, e);
 }
 
 void engine_free(struct engine *g)

@@ -4,7 +4,8 @@
  * arenas. Training, evaluation, generation and merging differ in what they ask of it:
  *
  *     engine_describe   what there will be: config, parameters, adapter; no memory yet
- *     engine_allocate   plans the largest micro-batches, takes the arenas
+ *     engine_measure    plans the largest micro-batches: what memory there will be
+ *     engine_allocate   takes the arenas
  *     engine_load_*     weights into place
  *     engine_train / engine_evaluate on batches; engine_decode on new tokens
  *     engine_free
@@ -71,9 +72,17 @@ struct engine {
 MUST_CHECK enum status engine_describe(struct engine *g, const struct engine_options *o,
                                        struct err *e);
 
-/* Fills g->memory; then takes the arenas. ERR_MEMORY, ERR_FIT. */
+/* Plans the largest micro-batches and fills g->memory; takes no arena. ERR_MEMORY, ERR_SHAPE. */
+MUST_CHECK enum status engine_measure(struct engine *g, struct err *e);
+
+/* Measures unless that is done; then takes the arenas. ERR_MEMORY, ERR_SHAPE. */
 MUST_CHECK enum status engine_allocate(struct engine *g, struct err *e);
 void engine_free(struct engine *g); /* zeroed is fine */
+
+/* Runs products on `d` (the engine's device, or the CPU in its place) that make its BLAS take all
+ * the workspace the largest micro-batches will want. ERR_MEMORY, ERR_DEVICE. */
+MUST_CHECK enum status engine_touch_products(const struct engine *g, struct device *d,
+                                             struct err *e);
 
 /* One micro-batch forward and backward: gradients are added. Dropout is keyed by (seed, step).
  * ERR_DEVICE, ERR_SHAPE (larger than the limits). */

@@ -320,7 +320,7 @@ static enum status remove_run(const char *dir, struct err *e)
     return status;
 }
 
-enum status save_claim_output(struct session *s, struct err *e)
+enum status save_check_output(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
     if (same_place(c->output_dir, c->model_name_or_path)) {
@@ -329,8 +329,15 @@ enum status save_claim_output(struct session *s, struct err *e)
     }
     TRY(find_checkpoint(s, e));
     if (s->resume[0] || !holds_something(c->output_dir)) return OK;
-    if (c->overwrite_output_dir) return remove_run(c->output_dir, e);
+    if (c->overwrite_output_dir) return OK;
     config_fail(c, KEY_output_dir, e, "%s is not empty", c->output_dir);
     return err_hint(e, "resume_from_checkpoint: auto goes on with it, overwrite_output_dir: true "
                        "removes it, another output_dir leaves it alone");
+}
+
+enum status save_clear_output(struct session *s, struct err *e)
+{
+    const struct config *c = s->config;
+    if (s->resume[0] || !c->overwrite_output_dir || !holds_something(c->output_dir)) return OK;
+    return remove_run(c->output_dir, e);
 }

@@ -24,8 +24,12 @@ MUST_CHECK enum status save_final(struct session *s, struct err *e);
  * this very run (ERR_CONFIG names what differs). */
 MUST_CHECK enum status save_resume(struct session *s, struct err *e);
 
-/* ERR_CONFIG if output_dir holds an earlier run that is neither resumed nor to be overwritten;
- * with overwrite_output_dir removes what a run left. Finds the checkpoint for s->resume. */
-MUST_CHECK enum status save_claim_output(struct session *s, struct err *e);
+/* ERR_CONFIG if output_dir holds an earlier run that is neither resumed nor to be overwritten.
+ * Finds the checkpoint for s->resume. */
+MUST_CHECK enum status save_check_output(struct session *s, struct err *e);
+
+/* With overwrite_output_dir removes what a run left there, when nothing can refuse the new one any
+ * more. ERR_IO. */
+MUST_CHECK enum status save_clear_output(struct session *s, struct err *e);
 
 #endif

@@ -4,25 +4,68 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/size.h"
+#include "run/plan.h"
 #include "run/save.h"
 #include "run/weights.h"
+
+#define PEAK_SECONDS 0.15 /* spent once to measure the GEMM rate that shares are held against */
 
 static const enum config_key required[] = {KEY_model_name_or_path, KEY_output_dir, KEY_datasets};
 
 /* --- the model's side --- */
 
+static int holds(const char *dir, const char *name)
+{
+    char path[IO_PATH_MAX];
+    struct err ignored = {0};
+    return !io_join(path, sizeof path, dir, name, &ignored) && io_exists(path);
+}
+
+/* Where the model's config.json is. */
+static enum status find_model_config(const struct session *s, const char **out, struct err *e)
+{
+    const struct config *c = s->config;
+    *out = c->model_name_or_path;
+    if (s->purpose == SESSION_TRAIN || holds(*out, "config.json")) return OK;
+    if (c->model_config) {
+        *out = c->model_config;
+        return OK;
+    }
+    config_fail(c, KEY_model_name_or_path, e, "%s has no config.json", *out);
+    return err_hint(e, "set model_config to the model's config.json to plan without its weights");
+}
+
+static void find_absent(struct session *s)
+{
+    const char *dir = s->config->model_name_or_path;
+    if (s->purpose == SESSION_TRAIN) return;
+    if (!holds(dir, "model.safetensors") && !holds(dir, "model.safetensors.index.json"))
+        s->absent.weights = dir;
+    if (!holds(dir, "tokenizer.json") && !holds(dir, "tokenizer.model")) s->absent.tokenizer = dir;
+}
+
+static enum status open_tokenizer(struct session *s, struct err *e)
+{
+    const struct config *c = s->config;
+    struct encode_options o = {TRAIN_ASSISTANT, c->tokenize_whole};
+    TRY(tokenizer_open(&s->tokenizer, c->model_name_or_path, e));
+    TRY(encoder_create(&s->encoder, s->template, s->tokenizer, &o, e));
+    if (tokenizer_vocab_size(s->tokenizer) <= s->model.vocab_size) return OK;
+    config_fail(c, KEY_model_name_or_path, e, "the tokenizer has %d tokens, the model %d",
+                (int)tokenizer_vocab_size(s->tokenizer), (int)s->model.vocab_size);
+    return err_hint(e, "take the tokenizer that belongs to this model");
+}
+
 static enum status open_model(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
-    TRY(model_config_read(&s->model, c->model_name_or_path, e));
-    TRY(dataset_tools(c, &s->tokenizer, &s->template, e));
-    struct encode_options o = {TRAIN_ASSISTANT, c->tokenize_whole};
-    TRY(encoder_create(&s->encoder, s->template, s->tokenizer, &o, e));
-    if (tokenizer_vocab_size(s->tokenizer) > s->model.vocab_size) {
-        config_fail(c, KEY_model_name_or_path, e, "the tokenizer has %d tokens, the model %d",
-                    (int)tokenizer_vocab_size(s->tokenizer), (int)s->model.vocab_size);
-        return err_hint(e, "take the tokenizer that belongs to this model");
-    }
+    const char *path;
+    TRY(find_model_config(s, &path, e));
+    TRY(model_config_read(&s->model, path, e));
+    TRY(dataset_template(c, &s->template, e));
+    find_absent(s);
+    if (!s->absent.tokenizer) TRY(open_tokenizer(s, e));
     if (c->max_length > s->model.max_positions)
         log_warning("max_length %lld is above the model's max_position_embeddings %d",
                     (long long)c->max_length, (int)s->model.max_positions);
@@ -68,19 +111,38 @@ static enum status open_eval_loader(struct session *s, struct err *e)
     return OK;
 }
 
-static enum status open_data(struct session *s, const struct dataset_watcher *w, struct err *e)
+static const char *absent_file(struct config_datasets list)
 {
-    TRY(open_store(s, KEY_datasets, w, &s->store, e));
-    if (s->config->eval_dataset.n) TRY(open_store(s, KEY_eval_dataset, w, &s->eval_store, e));
+    for (size_t i = 0; i < list.n; i++)
+        if (!io_exists(list.items[i].path)) return list.items[i].path;
+    return NULL;
+}
+
+static enum status open_loaders(struct session *s, struct err *e)
+{
     TRY(open_train_loader(s, e));
     return open_eval_loader(s, e);
+}
+
+static enum status open_data(struct session *s, const struct dataset_watcher *w, struct err *e)
+{
+    const struct config *c = s->config;
+    if (s->purpose == SESSION_PLAN) {
+        s->absent.data = absent_file(c->datasets);
+        if (!s->absent.data) s->absent.data = absent_file(c->eval_dataset);
+        if (!s->absent.data && s->absent.tokenizer) s->absent.data = c->datasets.items[0].path;
+    }
+    if (s->absent.data) return OK;
+    TRY(open_store(s, KEY_datasets, w, &s->store, e));
+    if (c->eval_dataset.n) TRY(open_store(s, KEY_eval_dataset, w, &s->eval_store, e));
+    return open_loaders(s, e);
 }
 
 /* Steps and the course of the learning rate (SEMANTICS H). */
 static void make_schedule(struct session *s)
 {
     const struct config *c = s->config;
-    s->steps_per_epoch = loader_report(s->train_loader)->steps_per_epoch;
+    s->steps_per_epoch = s->train_loader ? loader_report(s->train_loader)->steps_per_epoch : 0;
     double by_epochs = ceil(c->num_train_epochs * (double)s->steps_per_epoch - 1e-9);
     s->total_steps = c->max_steps > 0 ? c->max_steps : (int64_t)by_epochs;
     double warmup = c->warmup_steps;
@@ -111,7 +173,29 @@ static void set_lora(struct session *s)
                                     .num_targets = all ? 0 : c->lora_target_modules.n};
 }
 
-static enum status open_engine(struct session *s, struct err *e)
+/* Without the data: every micro-batch could be full. */
+static struct loader_limits full_batch(const struct config *c, int64_t units)
+{
+    int64_t rows = units * c->max_length, segments = c->packing ? rows / 8 + 1 : units;
+    int32_t most = rows < INT32_MAX / 2 ? (int32_t)rows : INT32_MAX / 2;
+    return (struct loader_limits){most, most, segments < most ? (int32_t)segments : most};
+}
+
+static enum status find_limits(struct session *s, struct engine_options *o, struct err *e)
+{
+    const struct config *c = s->config;
+    if (s->absent.data) {
+        o->train_limits = full_batch(c, c->per_device_train_batch_size);
+        if (c->val_size > 0 || c->eval_dataset.n)
+            o->eval_limits = full_batch(c, c->per_device_eval_batch_size);
+        return OK;
+    }
+    int64_t epochs = (s->total_steps + s->steps_per_epoch - 1) / s->steps_per_epoch;
+    TRY(loader_limits(s->train_loader, (int32_t)epochs, &o->train_limits, e));
+    return s->eval_loader ? loader_limits(s->eval_loader, 1, &o->eval_limits, e) : OK;
+}
+
+static enum status lay_out(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
     struct engine_options o = {.device = c->device == CONFIG_DEVICE_NULL ? "null" : "cpu",
@@ -123,19 +207,82 @@ static enum status open_engine(struct session *s, struct err *e)
                                                 ? LOSS_MICROBATCH_MEAN
                                                 : LOSS_TOKEN_MEAN,
                                .positions = (int32_t)c->max_length};
-    int64_t epochs = (s->total_steps + s->steps_per_epoch - 1) / s->steps_per_epoch;
-    TRY(loader_limits(s->train_loader, (int32_t)epochs, &o.train_limits, e));
-    if (s->eval_loader) TRY(loader_limits(s->eval_loader, 1, &o.eval_limits, e));
+    TRY(find_limits(s, &o, e));
     if (c->finetuning == CONFIG_LORA) {
         set_lora(s);
         o.lora = &s->lora;
     }
     TRY(engine_describe(&s->engine, &o, e));
-    return engine_allocate(&s->engine, e);
+    return engine_measure(&s->engine, e);
 }
 
-static enum status fill_weights(struct session *s, struct err *e)
+/* --- memory and weights --- */
+
+/* Lets the BLAS take what it will ever want, and sees how fast it is. A plan for no device is made
+ * for the CPU. */
+static enum status warm_up(struct session *s, struct err *e)
 {
+    struct device cpu = {0}, *d = &s->engine.device;
+    if (s->config->device == CONFIG_DEVICE_NULL) {
+        TRY(device_open(&cpu, "cpu", (int)s->config->threads, e));
+        d = &cpu;
+    }
+    size_t before = memory_peak();
+    double peak = device_gemm_peak(d, PEAK_SECONDS);
+    enum status status = engine_touch_products(&s->engine, d, e);
+    size_t after = memory_peak();
+    if (after > before) s->memory.transient = after;
+    if (d == &cpu)
+        device_close(&cpu);
+    else
+        s->gemm_peak = peak;
+    return status;
+}
+
+#define LINE_BYTES 2048 /* a log line as an object in memory, and as text */
+
+/* What can be told beforehand of the memory that is not taken yet, arenas apart. */
+static void foresee(struct session *s)
+{
+    const struct config *c = s->config;
+    const struct loader_limits *most = &s->engine.options.train_limits;
+    size_t lines = (size_t)(s->total_steps / c->logging_steps);
+    if (c->eval_steps > 0 && s->eval_loader) lines += (size_t)(s->total_steps / c->eval_steps);
+    memory_add(&s->memory, MEMORY_files, weights_memory(&s->engine));
+    memory_add(&s->memory, MEMORY_history, lines * LINE_BYTES);
+    memory_add(&s->memory, MEMORY_reserve, (size_t)3 << 20);
+    if (s->absent.data) /* the loader's six arrays of a micro-batch */
+        memory_add(&s->memory, MEMORY_dataset, (size_t)most->max_rows * 6 * sizeof(int32_t));
+}
+
+enum status session_prepare(struct session *s, const struct config *config,
+                            enum session_purpose purpose, const struct dataset_watcher *watcher,
+                            struct err *e)
+{
+    *s = (struct session){.config = config, .purpose = purpose};
+    for (size_t i = 0; i < sizeof required / sizeof *required; i++)
+        TRY(config_require(config, required[i], e));
+    memory_begin(&s->memory);
+    TRY(open_model(s, e));
+    memory_take(&s->memory, MEMORY_tokenizer);
+    if (purpose == SESSION_TRAIN) TRY(save_check_output(s, e));
+    TRY(open_data(s, watcher, e));
+    TRY(preflight_run(&s->preflight, s, e));
+    memory_take(&s->memory, MEMORY_dataset);
+    make_schedule(s);
+    TRY(lay_out(s, e));
+    memory_take(&s->memory, MEMORY_graph);
+    TRY(warm_up(s, e));
+    memory_take(&s->memory, MEMORY_blas);
+    foresee(s);
+    return OK;
+}
+
+enum status session_start(struct session *s, struct err *e)
+{
+    TRY(plan_check(s, e));
+    TRY(save_clear_output(s, e));
+    TRY(engine_allocate(&s->engine, e));
     TRY(weights_load_base(&s->engine, s->config->model_name_or_path, e));
     if (s->resume[0]) return save_resume(s, e);
     if (s->engine.has_lora)
@@ -146,15 +293,8 @@ static enum status fill_weights(struct session *s, struct err *e)
 enum status session_open(struct session *s, const struct config *config,
                          const struct dataset_watcher *watcher, struct err *e)
 {
-    *s = (struct session){.config = config};
-    for (size_t i = 0; i < sizeof required / sizeof *required; i++)
-        TRY(config_require(config, required[i], e));
-    TRY(open_model(s, e));
-    TRY(save_claim_output(s, e));
-    TRY(open_data(s, watcher, e));
-    make_schedule(s);
-    TRY(open_engine(s, e));
-    return fill_weights(s, e);
+    TRY(session_prepare(s, config, SESSION_TRAIN, watcher, e));
+    return session_start(s, e);
 }
 
 void session_close(struct session *s)
@@ -165,8 +305,33 @@ void session_close(struct session *s)
     loader_split_free(&s->split);
     store_close(s->store);
     store_close(s->eval_store);
+    preflight_free(&s->preflight);
     encoder_destroy(s->encoder);
     tokenizer_close(s->tokenizer);
     model_config_free(&s->model);
     *s = (struct session){0};
+}
+
+/* --- variants --- */
+
+enum status session_open_variant(struct session *v, const struct session *s,
+                                 const struct config *config, struct err *e)
+{
+    *v = *s;
+    v->config = config;
+    v->engine = (struct engine){0};
+    v->split = (struct loader_split){0};
+    v->train_loader = v->eval_loader = NULL;
+    if (s->store) TRY(open_loaders(v, e));
+    make_schedule(v);
+    return lay_out(v, e);
+}
+
+void session_close_variant(struct session *v)
+{
+    engine_free(&v->engine);
+    loader_close(v->train_loader);
+    loader_close(v->eval_loader);
+    loader_split_free(&v->split);
+    *v = (struct session){0};
 }

@@ -8,10 +8,6 @@
 #include "run/evaluate.h"
 #include "run/save.h"
 
-#define PEAK_SECONDS                                                             \
-    0.15 /* spent once to measure the GEMM rate that floor_share is held against \
-          */
-
 /* What has happened since the last log. */
 struct window {
     double loss; /* sum of the steps' losses */
@@ -24,7 +20,7 @@ struct loop {
     struct session *s;
     const struct train_observer *o;
     struct window window;
-    double began, gemm_peak;
+    double began;
     int64_t first; /* step this process began with */
     double grad_norm, lr;
     char metrics[IO_PATH_MAX];
@@ -106,7 +102,7 @@ static struct train_log make_log(struct loop *l)
     log.value[METRIC_num_tokens] = (double)s->num_tokens;
     log.value[METRIC_supervised_share] = w->supervised / (double)w->num_tokens;
     log.value[METRIC_tokens_per_second] = (double)w->num_tokens / took;
-    log.value[METRIC_floor_share] = l->gemm_peak > 0 ? w->flops / l->gemm_peak / took : 0;
+    log.value[METRIC_floor_share] = s->gemm_peak > 0 ? w->flops / s->gemm_peak / took : 0;
     log.value[METRIC_memory_bytes] =
         (double)(s->engine.memory.run + s->engine.memory.step + s->engine.memory.scratch);
     return log;
@@ -201,8 +197,6 @@ enum status trainer_run(struct session *s, const struct train_observer *o, struc
     TRY(io_join(l.metrics, sizeof l.metrics, s->config->output_dir, "metrics.jsonl", e));
     TRY(save_begin(s, e));
     TRY(metrics_cut(l.metrics, s->done, e));
-    l.gemm_peak = device_gemm_peak(&s->engine.device, PEAK_SECONDS);
-    l.began = clock_seconds();
     new_window(&l);
     TRY(run_all(&l, e));
     TRY(save_final(s, e));

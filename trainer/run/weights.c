@@ -243,3 +243,11 @@ enum status weights_load_state(struct engine *g, const char *path, struct err *e
     mem_free(block);
     return s;
 }
+
+/* A tensor as rows of the header's JSON, text and objects, its info, source and fetch. */
+#define TENSOR_BYTES ((size_t)2048)
+
+size_t weights_memory(const struct engine *g)
+{
+    return BLOCK * sizeof(float) + 3 * (size_t)g->params.count * TENSOR_BYTES;
+}

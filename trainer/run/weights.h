@@ -27,4 +27,7 @@ MUST_CHECK enum status weights_save_adapter(struct engine *g, const char *dir, e
 MUST_CHECK enum status weights_save_state(struct engine *g, const char *path, struct err *e);
 MUST_CHECK enum status weights_load_state(struct engine *g, const char *path, struct err *e);
 
+/* The most that any of these holds beside the engine's memory. */
+size_t weights_memory(const struct engine *g);
+
 #endif

@@ -1,0 +1,134 @@
+#include "run/plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/size.h"
+
+#define PAGE ((size_t)4096)
+
+static size_t arenas_total(const struct engine_memory *m)
+{
+    return size_align(m->run, PAGE) + size_align(m->step, PAGE) + size_align(m->scratch, PAGE);
+}
+
+void plan_make(struct plan *p, const struct session *s)
+{
+    *p = (struct plan){.arenas = s->engine.memory,
+                       .tokens_per_epoch = -1,
+                       .steps = s->total_steps > 0 ? s->total_steps : -1,
+                       .documents = -1,
+                       .eta = -1,
+                       .largest_batch = -1};
+    for (int i = 0; i < NUM_MEMORY_ITEMS; i++) p->named[i] = s->memory.item[i];
+    p->total = memory_sum(&s->memory) + arenas_total(&p->arenas);
+    if (p->total < s->memory.transient) { /* measuring the BLAS took more than training will */
+        p->named[MEMORY_blas] += s->memory.transient - p->total;
+        p->total = s->memory.transient;
+    }
+    if (s->train_loader) {
+        p->tokens_per_epoch = loader_report(s->train_loader)->tokens;
+        p->documents = loader_report(s->train_loader)->documents;
+    }
+    p->available = memory_available(&p->limit) + memory_resident();
+    p->fits = p->total <= p->available;
+}
+
+/* --- time --- */
+
+#define MEASURE_SECONDS 3.0 /* a micro-batch that would take longer is cut to about this */
+
+/* The first rows of a batch: whole documents, the last one cut. */
+static struct batch cut_batch(const struct batch *b, int32_t rows, struct segment *last)
+{
+    struct batch cut = *b;
+    int32_t at = 0, n = 0;
+    if (rows >= b->N) return cut;
+    while (at < b->num_segments && b->segments[at].start + b->segments[at].length <= rows) at++;
+    if (!at) { /* not even the first document */
+        *last = b->segments[0];
+        last->length = rows;
+        cut.segments = last;
+        at = 1;
+    } else {
+        rows = b->segments[at - 1].start + b->segments[at - 1].length;
+    }
+    while (n < b->S && b->rows[n] < rows) n++;
+    cut.N = rows;
+    cut.num_segments = at;
+    cut.S = n;
+    return cut;
+}
+
+/* Seconds a FLOP takes in a micro-batch; the second of two runs counts, unless the first was long
+ * enough. */
+static enum status time_batch(struct session *s, const struct batch *b, double *out, struct err *e)
+{
+    double flops = engine_train_flops(&s->engine, b->N, b->S);
+    for (int run = 0; run < 2; run++) {
+        struct cross_entropy_sums sums = {0};
+        double began = clock_seconds(), took;
+        TRY(engine_train(&s->engine, b, (uint64_t)s->config->seed, 0, &sums, e));
+        took = clock_seconds() - began;
+        *out = took / flops;
+        if (took > MEASURE_SECONDS / 2) break;
+    }
+    return OK;
+}
+
+/* The optimiser's part of a step: it has nothing to do with the tokens. */
+static enum status time_update(struct session *s, double *out, struct err *e)
+{
+    double norm, began = clock_seconds();
+    TRY(engine_update(&s->engine, &s->adamw, 0, 1, 1, &norm, e));
+    *out = clock_seconds() - began;
+    return OK;
+}
+
+enum status plan_measure(struct plan *p, struct session *s, struct err *e)
+{
+    const struct loader_report *r = s->train_loader ? loader_report(s->train_loader) : NULL;
+    struct batch b;
+    struct segment last;
+    double per_flop, update;
+    if (!p->fits || s->absent.weights || !r || s->gemm_peak <= 0) return OK;
+    TRY(engine_allocate(&s->engine,
+                        e)); /* the weights stay zero: a product of zeros takes as long */
+    TRY(loader_batch(s->train_loader, 0, 0, &b, e));
+    double most = MEASURE_SECONDS * s->gemm_peak;
+    double share = most / engine_train_flops(&s->engine, b.N, b.S);
+    int32_t rows = share < 1 ? (int32_t)(share * b.N) : b.N;
+    b = cut_batch(&b, rows > 16 ? rows : 16, &last);
+    TRY(time_batch(s, &b, &per_flop, e));
+    TRY(time_update(s, &update, e));
+    double an_epoch = engine_train_flops(&s->engine, r->tokens - r->documents, r->supervised);
+    double epochs = (double)s->total_steps / (double)s->steps_per_epoch;
+    p->eta = per_flop * an_epoch * epochs + update * (double)s->total_steps;
+    return OK;
+}
+
+/* --- refusing --- */
+
+enum status plan_refuse(const struct plan *p, struct err *e)
+{
+    char text[sizeof e->hint] = "";
+    size_t used = 0;
+    if (p->fits) return OK;
+    err_set(e, ERR_FIT, "the run needs %.2f GB, and %s leaves %.2f GB", (double)p->total / 1e9,
+            p->limit, (double)p->available / 1e9);
+    for (int i = 0; i < p->num_changes && used < sizeof text; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s (%.2f GB)",
+                                 i ? "; or " : "would fit: ", p->changes[i].text,
+                                 (double)p->changes[i].total / 1e9);
+    return err_hint(e, "%s", p->num_changes ? text : "no change of the config would make it fit");
+}
+
+enum status plan_check(const struct session *s, struct err *e)
+{
+    struct plan p;
+    plan_make(&p, s);
+    if (p.fits) return OK;
+    TRY(plan_advise(&p, s, e));
+    return plan_refuse(&p, e);
+}

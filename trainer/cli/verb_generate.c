@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
 #include "run/inference.h"
@@ -21,10 +22,15 @@ static void write_piece(void *context, const char *bytes, size_t n)
     fflush(stdout);
 }
 
-static void told(void *context, int64_t done)
+static void told(void *context, int64_t done, double share)
 {
+    static double began;
+    char left[16];
+    double now = clock_seconds();
     (void)context;
-    progress_show("%lld answered", (long long)done);
+    if (began == 0) began = now;
+    progress_show("%lld answered  %3.0f %%  %s left", (long long)done, 100 * share,
+                  progress_time(share > 0 ? (now - began) * (1 - share) / share : 0, left));
 }
 
 static struct text as_text(const char *s)

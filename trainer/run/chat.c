@@ -16,7 +16,6 @@
 void chat_init(struct chat *c, struct inference *inference)
 {
     *c = (struct chat){.inference = inference};
-    inference->generate.reuse = 1;
 }
 
 static void cut_messages(struct chat *c, size_t n)

@@ -5,6 +5,7 @@
 
 #include "base/io.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "data/formats/format.h"
 #include "data/jsonl/jsonl.h"
 #include "run/sidecar.h"
@@ -91,6 +92,7 @@ enum status inference_open_text(struct inference *f, const struct inference_opti
     if (o->max_new_tokens < 1 || o->max_new_tokens > INT32_MAX)
         return err_set(e, ERR_CONFIG, "--max-new-tokens must be at least 1");
     f->generate.max_new_tokens = (int32_t)o->max_new_tokens;
+    f->generate.reuse = 1; /* a template's opening words, or the conversation so far */
     TRY(model_config_read(&f->config, o->model, e));
     TRY(sampler_init(&f->sampler, &o->sampling, f->config.vocab_size, e));
     TRY(open_text(f, o, e));
@@ -233,6 +235,7 @@ static struct text take_reference(struct conversation *c)
     return c->turns[--c->num_turns].text;
 }
 
+/* answer NULL: there is none. */
 static enum status write_answer(FILE *out, const char *path, const struct conversation *c,
                                 struct text reference, const struct buf *answer, struct err *e)
 {
@@ -241,7 +244,9 @@ static enum status write_answer(FILE *out, const char *path, const struct conver
     buf_init(&line, TEXT_MAX);
     json_t *o = json_object();
     if (question) json_object_set_new(o, "prompt", json_stringn(question->data, question->n));
-    json_object_set_new(o, "response", json_stringn(answer->data ? answer->data : "", answer->len));
+    json_object_set_new(o, "response",
+                        answer ? json_stringn(answer->data ? answer->data : "", answer->len)
+                               : json_null());
     if (reference.data)
         json_object_set_new(o, "reference", json_stringn(reference.data, reference.n));
     enum status s = json_append_text(o, &line, e);
@@ -256,7 +261,7 @@ struct file_job {
     struct conversation conversation;
     struct id_list prompt;
     struct buf text;
-    int64_t done;
+    int64_t done, too_long;
 };
 
 static enum status answer_record(struct file_job *j, const struct format *format,
@@ -270,16 +275,19 @@ static enum status answer_record(struct file_job *j, const struct format *format
     j->prompt.len = 0;
     buf_clear(&j->text);
     TRY(inference_prompt(j->f, &j->conversation, &j->prompt, e));
-    TRY(inference_answer(j->f, &j->prompt, (uint64_t)j->done, &a, e));
+    int fits = j->prompt.len < (size_t)j->f->engine.options.cache_rows;
+    if (fits) TRY(inference_answer(j->f, &j->prompt, (uint64_t)j->done, &a, e));
     j->done++;
-    return write_answer(out, out_path, &j->conversation, reference, &j->text, e);
+    j->too_long += !fits;
+    return write_answer(out, out_path, &j->conversation, reference, fits ? &j->text : NULL, e);
 }
 
 static enum status answer_all(struct file_job *j, struct jsonl *records,
                               const struct format *format, FILE *out, const char *out_path,
-                              void (*told)(void *context, int64_t done), void *context,
-                              struct err *e)
+                              void (*told)(void *context, int64_t done, double share),
+                              void *context, struct err *e)
 {
+    double size = (double)io_file_size(jsonl_path(records));
     for (;;) {
         struct jsonl_record r;
         TRY(jsonl_next(records, &r, e));
@@ -287,12 +295,13 @@ static enum status answer_all(struct file_job *j, struct jsonl *records,
         if (r.kind == JSONL_BAD) return e->code;
         enum status s = answer_record(j, format, r.value, out, out_path, e);
         if (s) return err_wrap(e, "record %lld", (long long)r.place);
-        if (told) told(context, j->done);
+        if (told) told(context, j->done, size > 0 ? (double)jsonl_offset(records) / size : 1);
     }
 }
 
 enum status inference_file(struct inference *f, const char *data, const char *out_path,
-                           void (*told)(void *context, int64_t done), void *context, struct err *e)
+                           void (*told)(void *context, int64_t done, double share), void *context,
+                           struct err *e)
 {
     const struct format *format;
     struct jsonl *records = NULL;
@@ -303,6 +312,9 @@ enum status inference_file(struct inference *f, const char *data, const char *ou
     enum status s = out ? jsonl_open(&records, data, 0, e) : err_errno(e, "%s", out_path);
     if (!s) s = answer_all(&j, records, format, out, out_path, told, context, e);
     if (out && fclose(out) && !s) s = err_errno(e, "%s", out_path);
+    if (j.too_long)
+        log_warning("%s: %lld prompts do not fit the context of %d tokens and have no response",
+                    data, (long long)j.too_long, (int)f->engine.options.cache_rows);
     jsonl_close(records);
     conversation_free(&j.conversation);
     id_list_free(&j.prompt);

@@ -73,9 +73,11 @@ MUST_CHECK enum status inference_answer(struct inference *f, const struct id_lis
                                         struct err *e);
 
 /* Every record of a dataset file answered: a JSON line {"prompt", "response", "reference"?} each in
- * `out_path`. `told` (NULL) hears of every answer. ERR_DATA, ERR_FORMAT, ERR_IO, ... */
+ * `out_path`. A prompt that does not fit the context gets the response null, and the log says how
+ * many did. `told` (NULL) hears of every answer, and what share of the file is done. ERR_DATA,
+ * ERR_FORMAT, ERR_IO, ... */
 MUST_CHECK enum status inference_file(struct inference *f, const char *data, const char *out_path,
-                                      void (*told)(void *context, int64_t done), void *context,
-                                      struct err *e);
+                                      void (*told)(void *context, int64_t done, double share),
+                                      void *context, struct err *e);
 
 #endif

@@ -8,7 +8,7 @@
 #include "ckpt/safetensors.h"
 #include "ckpt/safetensors_write.h"
 
-#define BLOCK ((size_t)1 << 20) /* elements read at once */
+#define BLOCK ((size_t)1 << 18) /* elements read at once: 1 MB */
 
 static int of_adapter(const struct param *p) { return (p->flags & PARAM_FLOAT) != 0; }
 

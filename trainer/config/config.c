@@ -311,7 +311,8 @@ static int is_empty(const struct config *c, enum config_key key)
     const void *field = config_field_of(c, key);
     switch (config_rows[key].kind) {
     case KIND_STRING: return !*(const char *const *)field;
-    case KIND_LIST: return !((const struct config_list *)field)->n;
+    case KIND_LIST:
+    case KIND_TEXTS: return !((const struct config_list *)field)->n;
     case KIND_DATASETS: return !((const struct config_datasets *)field)->n;
     default: return 0;
     }

@@ -93,6 +93,7 @@ struct config {
 #define CONFIG_FIELD_CHOICE int
 #define CONFIG_FIELD_STEPS int64_t
 #define CONFIG_FIELD_LIST struct config_list
+#define CONFIG_FIELD_TEXTS struct config_list
 #define CONFIG_FIELD_DATASETS struct config_datasets
 #define S(title)
 #define X(name, kind, ...) CONFIG_FIELD_##kind name;
@@ -128,6 +129,16 @@ MUST_CHECK enum status config_require(const struct config *c, enum config_key ke
 
 /* The word of a CHOICE key's value, as first spelled in its row: "cosine". */
 const char *config_word(const struct config *c, enum config_key key);
+
+/* Whether a LIST key's value has this word. */
+int config_has(const struct config *c, enum config_key key, const char *word);
+
+/* One key as the resolved config has it: appends its value, in YAML. ERR_MEMORY, ERR_FORMAT. */
+MUST_CHECK enum status config_value_text(const struct config *c, enum config_key key,
+                                         struct buf *out);
+const char *config_section(enum config_key key);                        /* "Data" */
+const char *config_unused(const struct config *c, enum config_key key); /* what the key would need
+                                                                to be honoured; NULL: it is */
 
 /* Appends YAML with every key, its value and where it came from in a comment; loading it
  * gives the same config. Keys that do not apply are commented out. ERR_MEMORY, ERR_FORMAT (over

@@ -13,7 +13,8 @@
  * FLAG      int               true/false, yes/no, on/off
  * CHOICE    int               one of the words; the enum of that name in config.h
  * STEPS     int64_t           a whole number, none (0), or epoch (CONFIG_EPOCH)
- * LIST      config_list       a YAML list, or text with commas
+ * LIST      config_list       a YAML list, or text with commas; of words where the row has some
+ * TEXTS     config_list       a YAML list, or one text as it is
  * DATASETS  config_datasets   a list of paths or of {path, format}, or text with commas
  *
  * The fourth column is RANGE(low, high), WORDS(...) in the order of their enum, or ANY. LATER(...)
@@ -132,7 +133,13 @@
     X(save_steps, STEPS, "500", RANGE(0, 1e12), ALWAYS, \
       "steps between two checkpoints; epoch: at the end of each; none: only the final model") \
     X(save_total_limit, INT, "0", RANGE(0, 1 << 20), ALWAYS, \
-      "checkpoints kept, the newest ones; 0: all")
+      "checkpoints kept, the newest ones; 0: all") \
+    X(report_to, LIST, "html, tensorboard", WORDS("html", "tensorboard", "none") \
+      LATER("wandb", "mlflow", "comet_ml", "trackio", "swanlab", "clearml"), ALWAYS, \
+      "beside metrics.jsonl: html (output_dir/report.html), tensorboard (output_dir/runs)") \
+    X(sample_prompts, TEXTS, "", ANY, ALWAYS, \
+      "prompts answered before the first step and after the last, for the report: texts, or a " \
+      "file of them (lines, or .jsonl records); default: three of the data; none: no answers")
 /* clang-format on */
 
 #endif

@@ -130,10 +130,8 @@ const struct config_stranger config_strangers[] = {
     LATER_KEY("precompute_ref_log_probs", OFF),
     LATER_KEY("load_best_model_at_end", OFF),
     LATER_KEY("early_stopping_patience", "none|null"),
-    LATER_KEY("sample_prompts", "none|null"),
     LATER_KEY("on_nan", "stop"),
     LATER_KEY("on_disk_full", "stop"),
-    LATER_KEY("report_to", "none|null"),
     LATER_KEY("load_in_4bit", OFF),
     LATER_KEY("load_in_8bit", OFF),
     LATER_KEY("quantization_bit", "none|null"),
@@ -209,6 +207,7 @@ static const struct {
     {KEY_gradient_checkpointing, "off", "none"},
     {KEY_gradient_checkpointing, "no", "none"},
     {KEY_eval_steps, "no", "none"},
+    {KEY_report_to, "all", "html, tensorboard"},
     {KEY_save_steps, "no", "none"},
 };
 

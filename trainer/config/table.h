@@ -16,6 +16,7 @@
     X(CHOICE, "word")        \
     X(STEPS, "steps")        \
     X(LIST, "list")          \
+    X(TEXTS, "texts")        \
     X(DATASETS, "files")
 
 enum config_kind {

@@ -176,15 +176,13 @@ static int find_word(const char *const *words, const char *text)
     return -1;
 }
 
-static enum status set_choice(const struct target *t, const struct config_scalar *s)
+/* Which of the row's words it is. */
+static enum status word(const struct target *t, const struct config_scalar *s, int *at)
 {
     const struct config_row *row = t->row;
     char all[256];
-    int at = find_word(row->words, s->text);
-    if (at >= 0) {
-        *(int *)t->field = at;
-        return OK;
-    }
+    *at = find_word(row->words, s->text);
+    if (*at >= 0) return OK;
     join_words(row->words, all, sizeof all);
     if (find_word(row->later, s->text) >= 0) {
         err_at(t->e, ERR_UNSUPPORTED, t->file, s->line, s->column, "%s: %s is not supported yet",
@@ -199,18 +197,27 @@ static enum status set_choice(const struct target *t, const struct config_scalar
     return near ? err_hint(t->e, "did you mean %s?", near) : ERR_CONFIG;
 }
 
+static enum status set_choice(const struct target *t, const struct config_scalar *s)
+{
+    int at;
+    TRY(word(t, s, &at));
+    *(int *)t->field = at;
+    return OK;
+}
+
 /* Text with commas as a list; [a, b] and {…} never come here. */
 static enum status split(const struct target *t, const struct config_scalar *s,
                          struct config_item **items, size_t *n)
 {
     size_t count = 1;
-    for (const char *p = s->text; *p; p++) count += *p == ',';
+    int cut = t->row->kind != KIND_TEXTS;
+    for (const char *p = s->text; *p; p++) count += cut && *p == ',';
     if (!s->text[0]) count = 0;
     struct config_item *out = config_take(t->c, count * sizeof *out);
     if (!out) return no_memory(t->e);
     const char *at = s->text;
     for (size_t i = 0; i < count; i++) {
-        size_t length = strcspn(at, ",");
+        size_t length = cut ? strcspn(at, ",") : strlen(at);
         const char *from = at, *to = at + length;
         while (from < to && *from == ' ') from++;
         while (to > from && to[-1] == ' ') to--;
@@ -233,6 +240,10 @@ static enum status set_list(const struct target *t, const struct config_item *it
             return err_at(t->e, ERR_CONFIG, t->file, items[i].path.line, items[i].path.column,
                           "%s: a list of names, not of mappings", t->row->name);
         out[i] = items[i].path.text;
+        int at;
+        if (!t->row->words) continue;
+        TRY(word(t, &items[i].path, &at));
+        out[i] = t->row->words[at];
     }
     *(struct config_list *)t->field = (struct config_list){out, n};
     return OK;
@@ -268,7 +279,7 @@ static enum status set_items(const struct target *t, const struct config_value *
     if (v->is_list && !n)
         return err_at(t->e, ERR_CONFIG, t->file, v->scalar.line, v->scalar.column,
                       "%s: the list is empty", t->row->name);
-    return t->row->kind == KIND_LIST ? set_list(t, items, n) : set_datasets(t, items, n);
+    return t->row->kind == KIND_DATASETS ? set_datasets(t, items, n) : set_list(t, items, n);
 }
 
 static enum status set_scalar(const struct target *t, const struct config_scalar *s)
@@ -285,7 +296,8 @@ enum status config_set(struct config *c, enum config_key key, const struct confi
 {
     const struct config_row *row = &config_rows[key];
     struct target t = {c, row, config_field(c, key), file, e};
-    int takes_list = row->kind == KIND_LIST || row->kind == KIND_DATASETS;
+    int takes_list =
+        row->kind == KIND_LIST || row->kind == KIND_TEXTS || row->kind == KIND_DATASETS;
     *null = 0;
     if (v->is_list && !takes_list)
         return err_at(e, ERR_CONFIG, file, v->scalar.line, v->scalar.column,

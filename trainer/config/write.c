@@ -34,7 +34,7 @@ static enum status quote(struct buf *out, const char *text)
 static enum status put_real(struct buf *out, double x)
 {
     char text[40];
-    for (int digits = 1; digits <= 17; digits++) {
+    for (int digits = 15; digits <= 17; digits++) { /* %g drops zeros behind the point */
         snprintf(text, sizeof text, "%.*g", digits, x);
         if (strtod(text, NULL) == x) break;
     }
@@ -43,6 +43,7 @@ static enum status put_real(struct buf *out, double x)
 
 static enum status put_list(struct buf *out, const struct config_list *list)
 {
+    if (!list->n) return buf_puts(out, "null");
     TRY(buf_putc(out, '['));
     for (size_t i = 0; i < list->n; i++) {
         if (i) TRY(buf_puts(out, ", "));
@@ -65,7 +66,7 @@ static enum status put_datasets(struct buf *out, const struct config_datasets *s
     return buf_putc(out, ']');
 }
 
-static enum status put_value(struct buf *out, const struct config *c, enum config_key key)
+enum status config_value_text(const struct config *c, enum config_key key, struct buf *out)
 {
     const void *field = config_field_of(c, key);
     int64_t n;
@@ -81,10 +82,36 @@ static enum status put_value(struct buf *out, const struct config *c, enum confi
     case KIND_REAL: return put_real(out, *(const double *)field);
     case KIND_FLAG: return buf_puts(out, *(const int *)field ? "true" : "false");
     case KIND_CHOICE: return buf_puts(out, config_word(c, key));
-    case KIND_LIST: return put_list(out, field);
+    case KIND_LIST:
+    case KIND_TEXTS: return put_list(out, field);
     case KIND_DATASETS: return put_datasets(out, field);
     }
     return OK;
+}
+
+int config_has(const struct config *c, enum config_key key, const char *word)
+{
+    const struct config_list *list = config_field_of(c, key);
+    for (size_t i = 0; i < list->n; i++)
+        if (!strcmp(list->items[i], word)) return 1;
+    return 0;
+}
+
+const char *config_section(enum config_key key)
+{
+    const char *title = "";
+    for (size_t i = 0; i < config_outline_length; i++) {
+        if (config_outline[i].title) title = config_outline[i].title;
+        if (!config_outline[i].title && config_outline[i].key == (int)key) break;
+    }
+    return title;
+}
+
+const char *config_unused(const struct config *c, enum config_key key)
+{
+    const char *wants;
+    enum config_key because;
+    return config_applies(c, key, &wants, &because) ? NULL : wants;
 }
 
 static enum status put_pair(struct buf *out, const struct config *c, enum config_key key)
@@ -97,7 +124,7 @@ static enum status put_pair(struct buf *out, const struct config *c, enum config
     for (char *at = place; *at; at++)
         if ((unsigned char)*at < 0x20 || *at == 0x7F) *at = '?'; /* a comment is one line */
     TRY(buf_printf(out, "%s%s: ", applies ? "" : "# ", config_name(key)));
-    TRY(put_value(out, c, key));
+    TRY(config_value_text(c, key, out));
     if (applies) return buf_printf(out, " # %s\n", place);
     return buf_printf(out, " (not used: needs %s)\n", wants);
 }

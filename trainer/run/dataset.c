@@ -127,6 +127,15 @@ enum status dataset_open(struct store **out, const struct dataset_request *r, st
     return store_open(out, path, e);
 }
 
+void dataset_origin(const struct store *s, int32_t source, int64_t line, char *out, size_t size)
+{
+    const struct store_info *info = store_info(s);
+    int known = source >= 0 && (size_t)source < info->num_sources;
+    const char *name = known ? info->sources[source].name : "?", *dot = strrchr(name, '.');
+    snprintf(out, size, "%s, %s %lld", name, dot && !strcmp(dot, ".jsonl") ? "line" : "record",
+             (long long)line);
+}
+
 static enum status list_templates(struct err *e)
 {
     char names[256] = "";

@@ -64,6 +64,9 @@ MUST_CHECK enum status dataset_prepare_file(const struct dataset_file_request *r
 MUST_CHECK enum status dataset_template(const struct config *c, const struct template **out,
                                         struct err *e);
 
+/* Where a document came from, for people: "chat.jsonl, line 3", "alpaca.json, record 17". */
+void dataset_origin(const struct store *s, int32_t source, int64_t line, char *out, size_t size);
+
 /* The tokenizer of the model directory and the template the config names (NULL for stage pt). */
 MUST_CHECK enum status dataset_tools(const struct config *c, struct tokenizer **tokenizer,
                                      const struct template **template, struct err *e);

@@ -14,7 +14,9 @@
 #include "ckpt/peft.h"
 #include "ckpt/trainer_state.h"
 #include "run/metrics.h"
+#include "run/report.h"
 #include "run/sidecar.h"
+#include "run/tensorboard.h"
 #include "run/weights.h"
 
 #define STATE_FILE "state.safetensors"
@@ -299,7 +301,27 @@ static const char *const left_by_a_run[] = {
     TRAINER_STATE_FILE,
     METRICS_FILE,
     RESOLVED_FILE,
+    REPORT_FILE,
+    ANSWERS_FILE,
 };
+
+/* The event files of a run, and their directory if nothing else is in it. */
+static enum status remove_events(const char *output_dir, struct err *e)
+{
+    char dir[IO_PATH_MAX], path[IO_PATH_MAX];
+    struct dirent *d;
+    TRY(io_join(dir, sizeof dir, output_dir, TENSORBOARD_DIR, e));
+    DIR *handle = opendir(dir);
+    enum status status = OK;
+    while (!status && handle && (d = readdir(handle))) {
+        if (strncmp(d->d_name, TENSORBOARD_PREFIX, strlen(TENSORBOARD_PREFIX))) continue;
+        status = io_join(path, sizeof path, dir, d->d_name, e);
+        if (!status && unlink(path)) status = err_errno(e, "%s", path);
+    }
+    if (handle) closedir(handle);
+    if (handle && !status) rmdir(dir); /* not empty: others keep something there */
+    return status;
+}
 
 static enum status remove_run(const char *dir, struct err *e)
 {
@@ -313,6 +335,7 @@ static enum status remove_run(const char *dir, struct err *e)
         if (!status) status = io_remove_tree(path, e);
     }
     mem_free(steps);
+    if (!status) status = remove_events(dir, e);
     for (size_t i = 0; !status && i < sizeof left_by_a_run / sizeof *left_by_a_run; i++) {
         status = io_join(path, sizeof path, dir, left_by_a_run[i], e);
         if (!status && unlink(path) && errno != ENOENT) status = err_errno(e, "%s", path);

@@ -6,10 +6,12 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "run/plan.h"
+#include "run/journal.h"
 #include "run/save.h"
 #include "run/weights.h"
 
 #define PEAK_SECONDS 0.15 /* spent once to measure the GEMM rate that shares are held against */
+#define DECODE_ROWS 64    /* tokens of a sample prompt fed at once */
 
 static const enum config_key required[] = {KEY_model_name_or_path, KEY_output_dir, KEY_datasets};
 
@@ -207,6 +209,9 @@ static enum status lay_out(struct session *s, struct err *e)
                                                 ? LOSS_MICROBATCH_MEAN
                                                 : LOSS_TOKEN_MEAN,
                                .positions = (int32_t)c->max_length};
+    o.cache_rows = answers_cache_rows(&s->answers);
+    o.decode_rows = s->answers.longest < DECODE_ROWS ? s->answers.longest : DECODE_ROWS;
+    if (o.positions < o.cache_rows) o.positions = o.cache_rows;
     TRY(find_limits(s, &o, e));
     if (c->finetuning == CONFIG_LORA) {
         set_lora(s);
@@ -251,6 +256,7 @@ static void foresee(struct session *s)
     memory_add(&s->memory, MEMORY_files, weights_memory(&s->engine));
     memory_add(&s->memory, MEMORY_history, lines * LINE_BYTES);
     memory_add(&s->memory, MEMORY_reserve, (size_t)2 << 20);
+    memory_add(&s->memory, MEMORY_history, journal_memory(s));
     if (s->absent.data) /* the loader's six arrays of a micro-batch */
         memory_add(&s->memory, MEMORY_dataset, (size_t)most->max_rows * 6 * sizeof(int32_t));
 }
@@ -269,6 +275,7 @@ enum status session_prepare(struct session *s, const struct config *config,
     TRY(open_data(s, watcher, e));
     TRY(preflight_run(&s->preflight, s, e));
     memory_take(&s->memory, MEMORY_dataset);
+    TRY(answers_open(&s->answers, s, e));
     make_schedule(s);
     TRY(lay_out(s, e));
     memory_take(&s->memory, MEMORY_graph);
@@ -300,6 +307,7 @@ enum status session_open(struct session *s, const struct config *config,
 void session_close(struct session *s)
 {
     engine_free(&s->engine);
+    answers_free(&s->answers);
     loader_close(s->train_loader);
     loader_close(s->eval_loader);
     loader_split_free(&s->split);

@@ -19,6 +19,7 @@
 #include "data/template/template.h"
 #include "data/tokenizer/tokenizer.h"
 #include "optim/schedule.h"
+#include "run/answers.h"
 #include "run/dataset.h"
 #include "run/engine.h"
 #include "run/memory.h"
@@ -44,6 +45,7 @@ struct session {
     struct loader *train_loader, *eval_loader; /* eval: NULL without */
     struct preflight preflight;                /* what was found to be odd */
     struct lora_options lora;
+    struct answers answers; /* to sample prompts */
     struct engine engine;
     struct schedule schedule;
     struct adamw_options adamw;

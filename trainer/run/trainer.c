@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "run/evaluate.h"
+#include "run/journal.h"
 #include "run/save.h"
 
 /* What has happened since the last log. */
@@ -24,6 +25,7 @@ struct loop {
     int64_t first; /* step this process began with */
     double grad_norm, lr;
     char metrics[IO_PATH_MAX];
+    struct journal journal;
 };
 
 /* --- a step --- */
@@ -117,6 +119,7 @@ static enum status report_step(struct loop *l, struct err *e)
     if (l->o->step) l->o->step(l->o->context, &log);
     if (l->s->done % c->logging_steps && l->s->done != l->s->total_steps) return OK;
     TRY(metrics_append_train(l->metrics, &log, e));
+    journal_train(&l->journal, &log);
     if (l->o->logged) l->o->logged(l->o->context, &log);
     new_window(l);
     return OK;
@@ -146,6 +149,8 @@ static enum status evaluate(struct loop *l, struct err *e)
     double began = clock_seconds();
     TRY(trainer_evaluate(l->s, &log, e));
     TRY(metrics_append_eval(l->metrics, &log, e));
+    journal_eval(&l->journal, &log);
+    journal_show(&l->journal);
     if (l->o->evaluated) l->o->evaluated(l->o->context, &log);
     l->window.since += clock_seconds() - began; /* not the steps' time */
     return OK;
@@ -166,6 +171,7 @@ static enum status save_now(struct loop *l, struct err *e)
     char path[IO_PATH_MAX];
     double began = clock_seconds();
     TRY(save_checkpoint(l->s, path, sizeof path, e));
+    journal_show(&l->journal);
     if (l->o->saved) l->o->saved(l->o->context, path);
     l->window.since += clock_seconds() - began;
     return OK;
@@ -197,9 +203,13 @@ enum status trainer_run(struct session *s, const struct train_observer *o, struc
     TRY(io_join(l.metrics, sizeof l.metrics, s->config->output_dir, "metrics.jsonl", e));
     TRY(save_begin(s, e));
     TRY(metrics_cut(l.metrics, s->done, e));
+    journal_begin(&l.journal, s);
+    l.began = clock_seconds();
     new_window(&l);
-    TRY(run_all(&l, e));
-    TRY(save_final(s, e));
+    enum status status = run_all(&l, e);
+    if (!status) status = save_final(s, e);
+    journal_end(&l.journal, status, e);
+    TRY(status);
     if (o->saved) o->saved(o->context, s->config->output_dir);
     return OK;
 }

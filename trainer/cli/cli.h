@@ -70,6 +70,7 @@ enum status verb_eval(const struct cli_verb *v, int argc, char **argv, struct er
 enum status verb_generate(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_merge(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_init(const struct cli_verb *v, int argc, char **argv, struct err *e);
+enum status verb_inspect(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_tokenize(const struct cli_verb *v, int argc, char **argv, struct err *e);
 
 #endif

@@ -24,6 +24,8 @@ const struct cli_verb cli_verbs[] = {
      verb_chat},
     {"merge", "--model DIR --adapter DIR --out DIR",
      "Adds an adapter to its base: a model that needs no adapter.", verb_merge},
+    {"inspect", "PATH [--html F] [--json] [--limit N] [--tokenizer DIR]",
+     "Shows a dataset with its trained tokens, a model or an adapter.", verb_inspect},
     {"init", "--config F.json --out DIR [--seed S]", "Makes a new model with random weights.",
      verb_init},
     {"tokenize", "--tokenizer DIR [--lines] [--decode] [--no-special]",

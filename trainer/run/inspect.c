@@ -1,0 +1,152 @@
+#include "run/inspect.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/io.h"
+#include "base/json.h"
+#include "ckpt/peft.h"
+#include "run/facts.h"
+#include "run/html_data.h"
+
+/* --- opening --- */
+
+static int has_file(const char *dir, const char *name)
+{
+    char path[IO_PATH_MAX];
+    struct err ignored = {0};
+    return !io_join(path, sizeof path, dir, name, &ignored) && io_file_size(path) >= 0;
+}
+
+static enum status open_directory(struct inspection *in, struct err *e)
+{
+    const char *dir = in->options.path;
+    if (in->options.tokenizer) {
+        err_set(e, ERR_CONFIG, "%s is a directory: --tokenizer is for dataset files", dir);
+        return err_hint(e, "a model's own tokenizer is looked at without being named");
+    }
+    if (has_file(dir, PEFT_CONFIG_FILE)) return inspect_adapter(dir, in->facts, e);
+    if (has_file(dir, "config.json")) return inspect_model(dir, in->facts, e);
+    err_set(e, ERR_CONFIG, "%s holds neither config.json nor " PEFT_CONFIG_FILE, dir);
+    return err_hint(e, "give a dataset file (.h5), a config (.yaml), or the directory of a model "
+                       "or an adapter");
+}
+
+static enum status open_config(struct inspection *in, struct err *e)
+{
+    const struct config *c = in->options.config;
+    const struct template *template;
+    TRY(config_require(c, KEY_datasets, e));
+    TRY(config_require(c, KEY_output_dir, e));
+    TRY(dataset_tools(c, &in->tokenizer, &template, e));
+    struct dataset_request r = {c, KEY_datasets, in->tokenizer, template, in->options.watcher};
+    TRY(dataset_open(&in->store, &r, e));
+    return inspect_dataset(in, e);
+}
+
+static int is_raw(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot && (!strcmp(dot, ".json") || !strcmp(dot, ".jsonl")) && io_file_size(path) >= 0;
+}
+
+static enum status open_file(struct inspection *in, struct err *e)
+{
+    const struct inspect_options *o = &in->options;
+    if (is_raw(o->path)) {
+        err_set(e, ERR_CONFIG, "%s is a raw data file: it has no tokens yet", o->path);
+        return err_hint(e, "inspect the config that names it, or what cria prepare makes of it");
+    }
+    TRY(store_open(&in->store, o->path, e));
+    if (o->tokenizer) {
+        TRY(tokenizer_open(&in->tokenizer, o->tokenizer, e));
+        struct store_settings want = {.tokenizer_hash = tokenizer_hash(in->tokenizer),
+                                      .tokenize_whole = -1};
+        TRY(store_expect(in->store, &want, e));
+    }
+    return inspect_dataset(in, e);
+}
+
+enum status inspect_open(struct inspection *in, const struct inspect_options *o, struct err *e)
+{
+    *in = (struct inspection){.options = *o, .facts = json_object()};
+    if (!in->facts) return err_set(e, ERR_MEMORY, "no memory to inspect");
+    if (o->config) return open_config(in, e);
+    return io_is_dir(o->path) ? open_directory(in, e) : open_file(in, e);
+}
+
+void inspect_close(struct inspection *in)
+{
+    json_decref(in->facts);
+    store_close(in->store);
+    tokenizer_close(in->tokenizer);
+    *in = (struct inspection){0};
+}
+
+/* --- showing --- */
+
+static const char *fact(const struct inspection *in, const char *key)
+{
+    const char *text = json_string_value(json_object_get(in->facts, key));
+    return text ? text : "";
+}
+
+enum status inspect_text(struct inspection *in, const struct inspect_look *look, struct buf *out,
+                         struct err *e)
+{
+    const char *path = fact(in, "path");
+    enum status s = buf_printf(out, "%s ", fact(in, "kind"));
+    if (!s) s = text_for_terminal(path, strlen(path), out);
+    if (!s) s = buf_putc(out, '\n');
+    if (!s) s = facts_text(in->facts, out);
+    if (s) return err_set(e, s, "no room for the text");
+    return in->store ? inspect_documents_text(in, look, out, e) : OK;
+}
+
+static void write_account(struct html *h, const struct inspection *in)
+{
+    const char *text = store_info(in->store)->report;
+    json_t *report = NULL;
+    struct err ignored = {0};
+    html_section(h, "records");
+    if (json_parse_text(text, strlen(text), "report", &report, &ignored)) report = NULL;
+    html_data(h, report);
+    html_close(h);
+    json_decref(report);
+}
+
+enum status inspect_html(struct inspection *in, const char *path, struct err *e)
+{
+    struct html h;
+    const char *slash = strrchr(fact(in, "path"), '/');
+    enum status s = OK;
+    html_begin(&h, slash && slash[1] ? slash + 1 : fact(in, "path"), 0);
+    html_put(&h, "<p class=faint>");
+    html_string(&h, fact(in, "kind"));
+    html_put(&h, " <bdi>");
+    html_string(&h, fact(in, "path"));
+    html_put(&h, "</bdi></p>\n");
+    facts_html(&h, in->facts);
+    if (in->store) {
+        write_account(&h, in);
+        s = inspect_documents_html(in, &h, e);
+    }
+    if (!s) s = html_end(&h, e);
+    if (!s) s = io_write_file(path, h.text.data, h.text.len, e);
+    html_free(&h);
+    return s;
+}
+
+enum status inspect_json(struct inspection *in, struct buf *out, struct err *e)
+{
+    json_t *all = json_copy(in->facts), *shown = json_array();
+    enum status s = all && shown ? OK : err_set(e, ERR_MEMORY, "no memory for the JSON form");
+    if (!s && in->store) {
+        s = inspect_documents_json(in, shown, e);
+        json_object_set(all, "shown", shown);
+    }
+    if (!s) s = json_append_text(all, out, e);
+    json_decref(all);
+    json_decref(shown);
+    return s;
+}

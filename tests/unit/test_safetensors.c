@@ -572,7 +572,7 @@ static void test_no_room(void **state)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
     enum status got = tensor_file_write(path, &s, 1, &e);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
-    assert_int_equal(got, ERR_IO);
+    assert_int_equal(got, ERR_DISK_FULL);
     assert_non_null(strstr(e.message, "room.safetensors"));
     assert_int_equal(io_file_size(path), size);
     assert_false(io_exists(in_folder("room.safetensors.tmp")));

@@ -376,7 +376,7 @@ static void test_write_fails(void **state)
         enum status s = write_documents(bad, DOCUMENTS, &e);
         setrlimit(RLIMIT_FSIZE, &old);
         if (!s) break;
-        assert_int_equal(s, ERR_IO);
+        assert_int_equal(s, ERR_DISK_FULL);
         assert_false(io_exists(aside));
         assert_int_equal(io_file_size(bad), 3);
     }

@@ -51,9 +51,8 @@ enum status err_at(struct err *e, enum status code, const char *file, long line,
 enum status err_errno(struct err *e, const char *fmt, ...)
 {
     int saved = errno;
-    enum status code = saved == ENOSPC || saved == EDQUOT ? ERR_DISK_FULL
-                       : saved == ENOMEM                  ? ERR_MEMORY
-                                                          : ERR_IO;
+    int full = saved == ENOSPC || saved == EDQUOT || saved == EFBIG;
+    enum status code = full ? ERR_DISK_FULL : saved == ENOMEM ? ERR_MEMORY : ERR_IO;
     va_list ap;
     va_start(ap, fmt);
     err_begin(e, code, fmt, ap);

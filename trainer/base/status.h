@@ -57,7 +57,8 @@ enum status err_set(struct err *e, enum status code, const char *fmt, ...) PRINT
 enum status err_at(struct err *e, enum status code, const char *file, long line, long column,
                    const char *fmt, ...) PRINTF_LIKE(6, 7);
 
-/* Same, with strerror(errno) appended; ENOSPC and EDQUOT give ERR_DISK_FULL, the rest ERR_IO. */
+/* Same, with strerror(errno) appended; ENOSPC, EDQUOT and EFBIG (a limit on the size of files) give
+ * ERR_DISK_FULL, the rest ERR_IO. */
 enum status err_errno(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* Puts "context: " before the message; returns e->code. */

@@ -1,4 +1,5 @@
 /* main.c - the verbs' table, and how a run ends. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -75,6 +76,7 @@ int main(int argc, char **argv)
     struct err e = {0};
     memory_steady();
     log_set_sink(say);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of the write, not the end */
     if (argc < 2) {
         print_overview(stderr);
         return status_exit_code(ERR_CONFIG);

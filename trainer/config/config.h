@@ -31,6 +31,7 @@
 
 #define CONFIG_FILE_MAX ((size_t)1 << 20) /* bytes */
 #define CONFIG_EPOCH (-1)                 /* of eval_steps and save_steps: at the end of each */
+#define CONFIG_SPIKE_WINDOW_MAX 1000
 
 /* The words of keys.h, in its order. */
 enum config_save_dtype { CONFIG_SAVE_AUTO, CONFIG_SAVE_FP32, CONFIG_SAVE_BF16, CONFIG_SAVE_FP16 };
@@ -49,6 +50,10 @@ enum config_finetuning { CONFIG_FULL, CONFIG_LORA };
 enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_NULL };
 enum config_precision { CONFIG_PRECISION_AUTO, CONFIG_PRECISION_FP32 };
 enum config_gradient_checkpointing { CONFIG_CHECKPOINT_NONE, CONFIG_CHECKPOINT_FULL };
+enum config_metric_for_best_model { CONFIG_BEST_LOSS, CONFIG_BEST_ACCURACY };
+enum config_on_nan { CONFIG_NAN_STOP, CONFIG_NAN_SKIP };
+enum config_on_spike { CONFIG_SPIKE_NONE, CONFIG_SPIKE_WARN, CONFIG_SPIKE_SKIP, CONFIG_SPIKE_STOP };
+enum config_on_disk_full { CONFIG_DISK_FULL_STOP, CONFIG_DISK_FULL_CONTINUE };
 
 struct config_list {
     const char *const *items;

@@ -133,13 +133,33 @@
     X(save_steps, STEPS, "500", RANGE(0, 1e12), ALWAYS, \
       "steps between two checkpoints; epoch: at the end of each; none: only the final model") \
     X(save_total_limit, INT, "0", RANGE(0, 1 << 20), ALWAYS, \
-      "checkpoints kept, the newest ones; 0: all") \
+      "checkpoints kept, the newest ones and the best; 0: all") \
+    X(load_best_model_at_end, FLAG, "false", ANY, EVAL_ONLY, \
+      "save the weights of the best evaluation, not the last ones; the best gets a checkpoint") \
+    X(metric_for_best_model, CHOICE, "eval_loss", \
+      WORDS("eval_loss", "eval_mean_token_accuracy"), EVAL_ONLY, \
+      "by what the best evaluation is known") \
+    X(early_stopping_patience, INT, "0", RANGE(0, 1 << 20), EVAL_ONLY, \
+      "end after so many evaluations in a row that were not the best; 0: never") \
     X(report_to, LIST, "html, tensorboard", WORDS("html", "tensorboard", "none") \
       LATER("wandb", "mlflow", "comet_ml", "trackio", "swanlab", "clearml"), ALWAYS, \
       "beside metrics.jsonl: html (output_dir/report.html), tensorboard (output_dir/runs)") \
     X(sample_prompts, TEXTS, "", ANY, ALWAYS, \
       "prompts answered before the first step and after the last, for the report: texts, or a " \
-      "file of them (lines, or .jsonl records); default: three of the data; none: no answers")
+      "file of them (lines, or .jsonl records); default: three of the data; none: no answers") \
+    S("Trouble") \
+    X(on_nan, CHOICE, "stop", WORDS("stop", "skip"), ALWAYS, \
+      "loss or gradient not finite: stop, or leave that step out; the documents are named") \
+    X(on_spike, CHOICE, "none", WORDS("none", "warn", "skip", "stop"), ALWAYS, \
+      "what to do about a loss far above those of the last steps") \
+    X(spike_zscore, REAL, "6", RANGE(1, 1e6), SPIKE_ONLY, \
+      "standard deviations above the mean that make a spike") \
+    X(spike_window, INT, "50", RANGE(8, CONFIG_SPIKE_WINDOW_MAX), SPIKE_ONLY, \
+      "steps whose losses are compared with") \
+    X(skip_limit, INT, "10", RANGE(1, 1 << 20), SKIP_ONLY, \
+      "steps left out in a row after which the run stops") \
+    X(on_disk_full, CHOICE, "stop", WORDS("stop", "continue"), ALWAYS, \
+      "no space for a checkpoint or log: stop, or warn, train on and try again at the next")
 /* clang-format on */
 
 #endif

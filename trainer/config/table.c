@@ -94,6 +94,7 @@ const struct config_alias config_aliases[] = {
     SAME("model", model_name_or_path, "vLLM"),
     SAME("torch_dtype", precision, "Transformers"),
     SAME("dtype", precision, "Transformers"),
+    SAME("early_stopping_steps", early_stopping_patience, "LLaMA-Factory"),
     SAME("adam_beta_1", adam_beta1, "others"),
     SAME("adam_beta_2", adam_beta2, "others"),
     SAME("num_threads", threads, "others"),
@@ -128,10 +129,6 @@ const struct config_stranger config_strangers[] = {
     LATER_KEY("ref_model", "none|null"),
     LATER_KEY("disable_dropout", OFF),
     LATER_KEY("precompute_ref_log_probs", OFF),
-    LATER_KEY("load_best_model_at_end", OFF),
-    LATER_KEY("early_stopping_patience", "none|null"),
-    LATER_KEY("on_nan", "stop"),
-    LATER_KEY("on_disk_full", "stop"),
     LATER_KEY("load_in_4bit", OFF),
     LATER_KEY("load_in_8bit", OFF),
     LATER_KEY("quantization_bit", "none|null"),
@@ -180,6 +177,9 @@ const struct config_stranger config_strangers[] = {
     {"tokenizer_type", "*", "the tokenizer's files say what it is", 0},
     {"model_type", "*", "config.json of the model says what it is", 0},
     {"logging_dir", NULL, "logs lie in output_dir", 0},
+    {"greater_is_better", "*", "metric_for_best_model knows its direction", 0},
+    {"loss_watchdog_threshold", NULL, "set on_spike: stop, with spike_zscore", 0},
+    {"loss_watchdog_patience", NULL, "set on_spike: stop, with spike_zscore", 0},
 };
 const size_t config_num_strangers = COUNT(config_strangers);
 
@@ -206,6 +206,7 @@ static const struct {
     {KEY_gradient_checkpointing, "false", "none"},
     {KEY_gradient_checkpointing, "off", "none"},
     {KEY_gradient_checkpointing, "no", "none"},
+    {KEY_metric_for_best_model, "loss", "eval_loss"},
     {KEY_eval_steps, "no", "none"},
     {KEY_report_to, "all", "html, tensorboard"},
     {KEY_save_steps, "no", "none"},
@@ -275,6 +276,13 @@ static int has_floor(const struct config *c)
     return c->lr_scheduler_type == CONFIG_LR_COSINE_WITH_MIN_LR || c->min_lr_rate == 0;
 }
 
+static int looks_for_spikes(const struct config *c) { return c->on_spike != CONFIG_SPIKE_NONE; }
+
+static int may_skip(const struct config *c)
+{
+    return c->on_nan == CONFIG_NAN_SKIP || c->on_spike == CONFIG_SPIKE_SKIP;
+}
+
 int config_applies(const struct config *c, enum config_key key, const char **wants,
                    enum config_key *because)
 {
@@ -290,6 +298,8 @@ int config_applies(const struct config *c, enum config_key key, const char **wan
         [MIN_LR_ONLY] = {has_floor, KEY_lr_scheduler_type, "lr_scheduler_type: cosine_with_min_lr"},
         [EPOCHS_ONLY] = {goes_by_epochs, KEY_max_steps, "max_steps: -1"},
         [LORA_ONLY] = {is_lora, KEY_finetuning, "finetuning: lora"},
+        [SPIKE_ONLY] = {looks_for_spikes, KEY_on_spike, "on_spike: warn, skip or stop"},
+        [SKIP_ONLY] = {may_skip, KEY_on_nan, "on_nan: skip or on_spike: skip"},
     };
     enum config_when when = config_rows[key].when;
     *wants = rules[when].wants;

@@ -33,7 +33,9 @@ enum config_when {
     WARMUP_ONLY, /* the schedule has a warm-up, or none is asked for */
     MIN_LR_ONLY, /* the schedule has a floor, or none is asked for */
     EPOCHS_ONLY, /* max_steps does not say how long */
-    LORA_ONLY
+    LORA_ONLY,
+    SPIKE_ONLY, /* somebody looks for spikes */
+    SKIP_ONLY   /* steps may be left out */
 };
 
 struct config_row {

@@ -80,6 +80,7 @@ static void on_log(void *context, const struct train_log *log)
         t->norms[t->num_steps] = log->value[METRIC_grad_norm];
     }
     t->num_steps++;
+    if (t->each_step) t->each_step(t, log->step);
     if (t->num_steps == w->stop_after) w->stop = 1;
 }
 

@@ -14,7 +14,8 @@
 #define TINY_STEPS_MAX 64
 
 struct tiny {
-    char dir[64]; /* temporary; data.jsonl lies in it */
+    char dir[64];                                    /* temporary; data.jsonl lies in it */
+    void (*each_step)(struct tiny *t, int64_t step); /* told behind every log line; NULL: nobody */
     /* of the last run: */
     enum status status;
     struct err err;

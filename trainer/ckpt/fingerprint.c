@@ -11,7 +11,8 @@
 void fingerprint_free(struct fingerprint *f)
 {
     json_decref(f->values);
-    f->values = NULL;
+    json_decref(f->state);
+    *f = (struct fingerprint){0};
 }
 
 enum status fingerprint_set(struct fingerprint *f, struct err *e, const char *key, const char *fmt,
@@ -33,7 +34,8 @@ enum status fingerprint_set(struct fingerprint *f, struct err *e, const char *ke
 enum status fingerprint_write(const struct fingerprint *f, const char *path, struct err *e)
 {
     json_t *values = f->values ? json_incref(f->values) : json_object();
-    json_t *root = json_pack("{s:i, s:o}", "format", FORMAT, "fingerprint", values);
+    json_t *root =
+        json_pack("{s:i, s:o, s:O*}", "format", FORMAT, "fingerprint", values, "state", f->state);
     if (!root) return err_set(e, ERR_MEMORY, "no memory to write %s", path);
     enum status s = json_write_file(root, path, e);
     json_decref(root);
@@ -72,6 +74,19 @@ enum status fingerprint_check(const struct fingerprint *f, const char *path, str
         s = err_at(e, ERR_FORMAT, path, 0, 0, "not a fingerprint of format %d", FORMAT);
     if (!s) s = compare(f->values, was, 1, e);
     if (!s) s = compare(was, f->values, 0, e);
+    json_decref(root);
+    return s;
+}
+
+enum status fingerprint_read_state(json_t **out, const char *path, struct err *e)
+{
+    json_t *root = NULL;
+    TRY(json_parse_file(path, &root, e));
+    json_t *state = json_object_get(root, "state");
+    enum status s = OK;
+    *out = json_is_object(state) ? json_incref(state) : NULL;
+    if (!state && !(*out = json_object())) s = err_set(e, ERR_MEMORY, "no memory to read %s", path);
+    if (state && !*out) s = err_at(e, ERR_FORMAT, path, 0, 0, "\"state\" should be an object");
     json_decref(root);
     return s;
 }

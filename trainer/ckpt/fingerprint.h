@@ -1,8 +1,10 @@
 /* fingerprint.h - what must be the same for a resumed run to be the uninterrupted one.
  *
  * A list of named texts (dataset hash, seed, BLAS and its thread count, ...) stored with a
- * checkpoint in cria_state.json, {"format": 1, "fingerprint": {key: value}}. On resume the run
- * makes its own and compares; the first difference is an error that names the key and both values.
+ * checkpoint in cria_state.json, {"format": 1, "fingerprint": {key: value}, "state": {...}}. On
+ * resume the run makes its own and compares; the first difference is an error that names the key
+ * and both values. `state` is not compared: it is what the run carries from step to step beside its
+ * tensors, and whoever put it there reads it back.
  */
 #ifndef CRIA_CKPT_FINGERPRINT_H
 #define CRIA_CKPT_FINGERPRINT_H
@@ -15,6 +17,7 @@
 
 struct fingerprint {
     json_t *values; /* owned; NULL: empty */
+    json_t *state;  /* owned, an object to write; NULL: none */
 };
 
 void fingerprint_free(struct fingerprint *f); /* a zeroed one is fine */
@@ -31,5 +34,9 @@ MUST_CHECK enum status fingerprint_write(const struct fingerprint *f, const char
  * ERR_FORMAT, ERR_MEMORY. */
 MUST_CHECK enum status fingerprint_check(const struct fingerprint *f, const char *path,
                                          struct err *e);
+
+/* The state in the file, a new reference; an empty object if it has none. ERR_IO, ERR_FORMAT,
+ * ERR_MEMORY. */
+MUST_CHECK enum status fingerprint_read_state(json_t **out, const char *path, struct err *e);
 
 #endif

@@ -285,6 +285,8 @@ enum status engine_update(struct engine *g, const struct adamw_options *o, doubl
     return OK;
 }
 
+void engine_drop(struct engine *g) { optimizer_clear_gradients(&g->device, &g->params); }
+
 /* --- decoding --- */
 
 void engine_decode_reset(struct engine *g) { g->cache_length = 0; }

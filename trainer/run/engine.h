@@ -63,7 +63,7 @@ struct engine {
     int32_t cache_length;
     int32_t *cached;    /* heap, [cache_rows]: the ids in the cache */
     float *logits;      /* device [V], decoding */
-    float *host_floats; /* heap, results and seeds of a micro-batch */
+    float *host_floats; /* heap: behind engine_train, logp [S] of its supervised rows */
     uint8_t *host_hits;
 };
 
@@ -93,9 +93,13 @@ MUST_CHECK enum status engine_train(struct engine *g, const struct batch *b, uin
 MUST_CHECK enum status engine_evaluate(struct engine *g, const struct batch *b,
                                        struct cross_entropy_sums *sums, struct err *e);
 
-/* Applies the summed gradients and clears them; see optimizer_step. */
+/* Applies the summed gradients and clears them; see optimizer_step. After ERR_NUMERIC nothing has
+ * changed, and engine_drop is due before the next micro-batch. */
 MUST_CHECK enum status engine_update(struct engine *g, const struct adamw_options *o, double lr,
                                      int64_t t, double divisor, double *grad_norm, struct err *e);
+
+/* Clears the summed gradients: their step is left out. */
+void engine_drop(struct engine *g);
 
 /* Decoding. Forgets the cached tokens. */
 void engine_decode_reset(struct engine *g);

@@ -1,6 +1,7 @@
 #include "run/metrics.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,6 +20,16 @@ static const char *const names[NUM_METRICS] = {
 
 const char *metric_name(enum metric m) { return names[m]; }
 
+/* The line, or nothing of it. */
+static enum status write_line(int fd, const struct buf *line, const char *path, struct err *e)
+{
+    off_t end = lseek(fd, 0, SEEK_END);
+    enum status s =
+        end < 0 ? err_errno(e, "%s", path) : io_write_all(fd, line->data, line->len, path, e);
+    if (s && end >= 0 && ftruncate(fd, end)) return s;
+    return s;
+}
+
 /* One line, in one write, so that a crash leaves whole lines. Takes over `object`. */
 static enum status append_line(const char *path, json_t *object, struct err *e)
 {
@@ -28,20 +39,21 @@ static enum status append_line(const char *path, json_t *object, struct err *e)
     json_decref(object);
     if (!s && buf_putc(&line, '\n')) s = err_set(e, ERR_MEMORY, "no memory to log");
     int fd = s ? -1 : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (!s) s = fd < 0 ? err_errno(e, "%s", path) : io_write_all(fd, line.data, line.len, path, e);
+    if (!s) s = fd < 0 ? err_errno(e, "%s", path) : write_line(fd, &line, path, e);
     if (fd >= 0 && close(fd) && !s) s = err_errno(e, "%s", path);
     buf_free(&line);
     return s;
 }
 
+static json_t *real(double v) { return isfinite(v) ? json_real(v) : json_null(); }
+
 enum status metrics_append_train(const char *path, const struct train_log *log, struct err *e)
 {
     json_t *o = json_pack("{s:I,s:f}", "step", (json_int_t)log->step, "epoch", log->epoch);
     for (int m = 0; m < NUM_METRICS; m++) {
-        int whole = m == METRIC_num_tokens || m == METRIC_memory_bytes;
+        int whole = m == METRIC_num_tokens || m == METRIC_memory_bytes || m == METRIC_skipped_steps;
         json_object_set_new(o, names[m],
-                            whole ? json_integer((json_int_t)log->value[m])
-                                  : json_real(log->value[m]));
+                            whole ? json_integer((json_int_t)log->value[m]) : real(log->value[m]));
     }
     return append_line(path, o, e);
 }
@@ -49,9 +61,9 @@ enum status metrics_append_train(const char *path, const struct train_log *log, 
 enum status metrics_append_eval(const char *path, const struct eval_log *log, struct err *e)
 {
     return append_line(path,
-                       json_pack("{s:I,s:f,s:f,s:f,s:I,s:f}", "step", (json_int_t)log->step,
-                                 "epoch", log->epoch, "eval_loss", log->loss,
-                                 "eval_mean_token_accuracy", log->accuracy, "eval_num_tokens",
+                       json_pack("{s:I,s:f,s:o,s:o,s:I,s:f}", "step", (json_int_t)log->step,
+                                 "epoch", log->epoch, "eval_loss", real(log->loss),
+                                 "eval_mean_token_accuracy", real(log->accuracy), "eval_num_tokens",
                                  (json_int_t)log->num_tokens, "eval_runtime", log->seconds),
                        e);
 }

@@ -21,7 +21,8 @@
     X(supervised_share, "of the tokens since the last log, those trained")                      \
     X(tokens_per_second, "since the last log")                                                  \
     X(floor_share, "time of the base products at the device's measured GEMM rate / time taken") \
-    X(memory_bytes, "arenas of the run")
+    X(memory_bytes, "arenas of the run")                                                        \
+    X(skipped_steps, "left out so far: on_nan, on_spike")
 
 enum metric {
 #define X(name, text) METRIC_##name,
@@ -45,7 +46,8 @@ struct eval_log {
 
 const char *metric_name(enum metric m);
 
-/* Appends a line and flushes it. ERR_IO, ERR_DISK_FULL, ERR_MEMORY. */
+/* Appends a line; a number that is not finite becomes null. On failure the file is as before.
+ * ERR_IO, ERR_DISK_FULL, ERR_MEMORY. */
 MUST_CHECK enum status metrics_append_train(const char *path, const struct train_log *log,
                                             struct err *e);
 MUST_CHECK enum status metrics_append_eval(const char *path, const struct eval_log *log,

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "ckpt/commit.h"
 #include "ckpt/fingerprint.h"
@@ -105,10 +106,12 @@ static enum status save_sidecar(struct session *s, const char *dir, struct err *
 static enum status save_trainer_state(struct session *s, const char *dir, struct err *e)
 {
     const struct config *c = s->config;
-    char path[IO_PATH_MAX], metrics[IO_PATH_MAX];
+    char path[IO_PATH_MAX], metrics[IO_PATH_MAX], best[IO_PATH_MAX] = "";
     struct trainer_state state = {0};
     TRY(io_join(path, sizeof path, dir, TRAINER_STATE_FILE, e));
     TRY(io_join(metrics, sizeof metrics, c->output_dir, METRICS_FILE, e));
+    if (s->best.step >= 0 && c->load_best_model_at_end)
+        TRY(commit_path(best, sizeof best, c->output_dir, s->best.step, e));
     TRY(trainer_state_init(&state, e));
     state.epoch = (double)s->done / (double)s->steps_per_epoch;
     state.global_step = s->done;
@@ -119,6 +122,9 @@ static enum status save_trainer_state(struct session *s, const char *dir, struct
     state.save_steps = c->save_steps > 0 ? c->save_steps : s->steps_per_epoch;
     state.train_batch_size = c->per_device_train_batch_size;
     state.num_input_tokens_seen = s->num_tokens;
+    state.best_step = s->best.step;
+    state.best_metric = s->best.metric;
+    memcpy(state.best_model_checkpoint, best, sizeof best);
     json_decref(state.log_history);
     enum status status = metrics_history(metrics, &state.log_history, e);
     if (!status) status = trainer_state_write(&state, path, e);
@@ -185,6 +191,10 @@ static enum status save_fingerprint(struct session *s, const char *dir, struct e
     struct fingerprint f = {0};
     enum status status = io_join(path, sizeof path, dir, FINGERPRINT_FILE, e);
     if (!status) status = fingerprint_make(s, &f, e);
+    if (!status && !(f.state = json_object()))
+        status = err_set(e, ERR_MEMORY, "no memory for the run's state");
+    if (!status) status = guard_to_json(&s->guard, f.state, e);
+    if (!status) status = best_to_json(&s->best, f.state, e);
     if (!status) status = fingerprint_write(&f, path, e);
     fingerprint_free(&f);
     return status;
@@ -226,36 +236,125 @@ enum status save_checkpoint(struct session *s, char *out, size_t size, struct er
     if (!status) status = commit_end(&c, e);
     commit_abort(&c);
     if (status) return err_wrap(e, "saving %s", name);
-    return commit_rotate(s->config->output_dir, (size_t)s->config->save_total_limit, -1, e);
+    int64_t best = s->config->load_best_model_at_end ? s->best.step : -1;
+    return commit_rotate(s->config->output_dir, (size_t)s->config->save_total_limit, best, e);
+}
+
+enum status save_tolerate(const struct session *s, enum status status, struct err *e)
+{
+    if (status != ERR_DISK_FULL || s->config->on_disk_full != CONFIG_DISK_FULL_CONTINUE)
+        return status;
+    log_warning("%s", e->message);
+    *e = (struct err){0};
+    return OK;
 }
 
 enum status save_final(struct session *s, struct err *e)
 {
     enum status status = save_all(s, s->config->output_dir, e);
     if (!status) status = io_sync_dir(s->config->output_dir, e);
-    return status ? err_wrap(e, "saving the final model") : OK;
+    if (!status) return OK;
+    if (status == ERR_DISK_FULL)
+        err_hint(e, "free space there; resume_from_checkpoint=auto goes on from the last "
+                    "checkpoint");
+    return err_wrap(e, "saving the final model");
 }
 
-enum status save_resume(struct session *s, struct err *e)
+enum status save_load_best(struct session *s, struct err *e)
+{
+    char dir[IO_PATH_MAX], path[IO_PATH_MAX];
+    TRY(commit_path(dir, sizeof dir, s->config->output_dir, s->best.step, e));
+    TRY(io_join(path, sizeof path, dir, STATE_FILE, e));
+    enum status status = weights_load_state(&s->engine, path, e);
+    return status ? err_wrap(e, "loading the best model") : OK;
+}
+
+/* --- going on --- */
+
+static enum status check_fingerprint(struct session *s, struct err *e)
 {
     char path[IO_PATH_MAX];
     struct fingerprint f = {0};
-    struct trainer_state state = {0};
     TRY(io_join(path, sizeof path, s->resume, FINGERPRINT_FILE, e));
     enum status status = fingerprint_make(s, &f, e);
     if (!status) status = fingerprint_check(&f, path, e);
     fingerprint_free(&f);
     if (status == ERR_CONFIG)
         err_hint(e, "resume with what the checkpoint was made with, or start anew");
-    if (status) return err_wrap(e, "cannot go on from %s", s->resume);
-    TRY(io_join(path, sizeof path, s->resume, STATE_FILE, e));
-    TRY(weights_load_state(&s->engine, path, e));
+    return status;
+}
+
+static enum status read_run_state(struct session *s, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    json_t *state;
+    TRY(io_join(path, sizeof path, s->resume, FINGERPRINT_FILE, e));
+    TRY(fingerprint_read_state(&state, path, e));
+    enum status status = guard_from_json(&s->guard, state, path, e);
+    if (!status) status = best_from_json(&s->best, state, path, e);
+    json_decref(state);
+    if (status || s->best.step < 0 || !s->config->load_best_model_at_end) return status;
+    TRY(commit_path(path, sizeof path, s->config->output_dir, s->best.step, e));
+    if (io_is_dir(path)) return OK;
+    log_warning("%s, the best so far, is gone: the best from here on counts", path);
+    best_init(&s->best);
+    return OK;
+}
+
+static enum status read_progress(struct session *s, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    struct trainer_state state = {0};
     TRY(io_join(path, sizeof path, s->resume, TRAINER_STATE_FILE, e));
     TRY(trainer_state_read(&state, path, e));
     s->done = state.global_step;
     s->num_tokens = state.num_input_tokens_seen;
     trainer_state_free(&state);
-    return OK;
+    if (s->done >= 0 && s->done <= s->total_steps && s->num_tokens >= 0) return OK;
+    return err_at(e, ERR_FORMAT, path, 0, 0, "step %lld of %lld", (long long)s->done,
+                  (long long)s->total_steps);
+}
+
+static enum status read_checkpoint(struct session *s, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    TRY(check_fingerprint(s, e));
+    TRY(io_join(path, sizeof path, s->resume, STATE_FILE, e));
+    TRY(weights_load_state(&s->engine, path, e));
+    TRY(read_progress(s, e));
+    return read_run_state(s, e);
+}
+
+/* The newest checkpoint of output_dir before the one that failed; -1: none. */
+static int64_t earlier_checkpoint(const struct session *s)
+{
+    struct err ignored = {0};
+    const char *failed = strrchr(s->resume, '/') ? strrchr(s->resume, '/') + 1 : s->resume;
+    int64_t *steps = NULL, found = -1;
+    long long number;
+    size_t n = 0;
+    if (sscanf(failed, "checkpoint-%lld", &number) != 1) return -1;
+    if (commit_list(s->config->output_dir, &steps, &n, &ignored)) return -1;
+    for (size_t i = 0; i < n && steps[i] < number; i++) found = steps[i];
+    mem_free(steps);
+    return found;
+}
+
+enum status save_resume(struct session *s, struct err *e)
+{
+    enum status status = read_checkpoint(s, e);
+    if (!status) return OK;
+    int damaged = status == ERR_FORMAT || status == ERR_IO || status == ERR_SHAPE;
+    int64_t earlier = damaged ? earlier_checkpoint(s) : -1;
+    err_wrap(e, "cannot go on from %s", s->resume);
+    if (damaged) e->hint[0] = 0; /* what is wrong with the file matters less than what to do */
+    if (earlier >= 0)
+        err_hint(e, "an earlier one: resume_from_checkpoint=%s/checkpoint-%lld",
+                 s->config->output_dir, (long long)earlier);
+    if (damaged)
+        err_hint(e, "there is no earlier one; overwrite_output_dir=true starts anew without "
+                    "resume_from_checkpoint");
+    return status;
 }
 
 static int holds_something(const char *dir)
@@ -343,6 +442,20 @@ static enum status remove_run(const char *dir, struct err *e)
     return status;
 }
 
+static int has_file(const char *dir, const char *name)
+{
+    char path[IO_PATH_MAX];
+    struct err ignored = {0};
+    return !io_join(path, sizeof path, dir, name, &ignored) && io_exists(path);
+}
+
+/* A run began here and did not end: the first file it writes is there, the last is not. */
+static int is_unfinished(const char *dir)
+{
+    return (has_file(dir, RESOLVED_FILE) || has_file(dir, RESOLVED_FILE ".tmp")) &&
+           !has_file(dir, TRAINER_STATE_FILE);
+}
+
 enum status save_check_output(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
@@ -353,6 +466,7 @@ enum status save_check_output(struct session *s, struct err *e)
     TRY(find_checkpoint(s, e));
     if (s->resume[0] || !holds_something(c->output_dir)) return OK;
     if (c->overwrite_output_dir) return OK;
+    if (c->resume_from_checkpoint && is_unfinished(c->output_dir)) return OK;
     config_fail(c, KEY_output_dir, e, "%s is not empty", c->output_dir);
     return err_hint(e, "resume_from_checkpoint: auto goes on with it, overwrite_output_dir: true "
                        "removes it, another output_dir leaves it alone");
@@ -361,6 +475,8 @@ enum status save_check_output(struct session *s, struct err *e)
 enum status save_clear_output(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
-    if (s->resume[0] || !c->overwrite_output_dir || !holds_something(c->output_dir)) return OK;
+    if (s->resume[0] || !holds_something(c->output_dir)) return OK;
+    if (!c->overwrite_output_dir)
+        log_notice("%s has no checkpoint yet: the run starts anew", c->output_dir);
     return remove_run(c->output_dir, e);
 }

@@ -15,21 +15,32 @@
 /* Makes output_dir and writes the resolved config. ERR_IO, ERR_DISK_FULL, ERR_MEMORY. */
 MUST_CHECK enum status save_begin(struct session *s, struct err *e);
 
-/* checkpoint-<done>, and rotation by save_total_limit. Its path to out[size]. */
+/* checkpoint-<done>, and rotation by save_total_limit, which spares the best. Its path to
+ * out[size]. On failure the earlier checkpoints stand and the half-written one is gone. */
 MUST_CHECK enum status save_checkpoint(struct session *s, char *out, size_t size, struct err *e);
 
 MUST_CHECK enum status save_final(struct session *s, struct err *e);
 
-/* Reads trainable weights, moments and the step from the checkpoint s->resume; it must belong to
- * this very run (ERR_CONFIG names what differs). */
+/* The weights of the best evaluation into the engine, from its checkpoint. ERR_IO, ERR_FORMAT, ...
+ */
+MUST_CHECK enum status save_load_best(struct session *s, struct err *e);
+
+/* Under on_disk_full: continue, ERR_DISK_FULL becomes a warning and OK; all else is as given. For
+ * whatever can be written again later or done without. */
+MUST_CHECK enum status save_tolerate(const struct session *s, enum status status, struct err *e);
+
+/* Reads trainable weights, moments, the step, the guard's and the best evaluation's state from the
+ * checkpoint s->resume; it must belong to this very run (ERR_CONFIG names what differs). A damaged
+ * file is named, and the checkpoint before it, if any. */
 MUST_CHECK enum status save_resume(struct session *s, struct err *e);
 
 /* ERR_CONFIG if output_dir holds an earlier run that is neither resumed nor to be overwritten.
- * Finds the checkpoint for s->resume. */
+ * Finds the checkpoint for s->resume; `auto` also takes a run that ended before its first
+ * checkpoint, which then starts anew. */
 MUST_CHECK enum status save_check_output(struct session *s, struct err *e);
 
-/* With overwrite_output_dir removes what a run left there, when nothing can refuse the new one any
- * more. ERR_IO. */
+/* Removes what such a run, or with overwrite_output_dir any, left there, when nothing can refuse
+ * the new one any more. ERR_IO. */
 MUST_CHECK enum status save_clear_output(struct session *s, struct err *e);
 
 #endif

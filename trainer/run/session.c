@@ -266,6 +266,8 @@ enum status session_prepare(struct session *s, const struct config *config,
                             struct err *e)
 {
     *s = (struct session){.config = config, .purpose = purpose};
+    guard_init(&s->guard, config);
+    best_init(&s->best);
     for (size_t i = 0; i < sizeof required / sizeof *required; i++)
         TRY(config_require(config, required[i], e));
     memory_begin(&s->memory);

@@ -20,8 +20,10 @@
 #include "data/tokenizer/tokenizer.h"
 #include "optim/schedule.h"
 #include "run/answers.h"
+#include "run/best.h"
 #include "run/dataset.h"
 #include "run/engine.h"
+#include "run/guard.h"
 #include "run/memory.h"
 #include "run/preflight.h"
 
@@ -52,6 +54,8 @@ struct session {
     int64_t steps_per_epoch, total_steps; /* 0: not known without the data */
     int64_t done;                         /* updates made: where a resumed run goes on */
     int64_t num_tokens;                   /* seen in them */
+    struct guard guard;                   /* of steps that are not to be trusted */
+    struct best best;                     /* evaluation so far */
     double gemm_peak;                     /* FLOP/s measured; 0: not on this device */
     struct memory_account memory;         /* of the process, but for the arenas */
     char resume[IO_PATH_MAX];             /* the checkpoint resumed from; empty: a fresh start */

@@ -8,11 +8,12 @@
 #include "run/evaluate.h"
 #include "run/journal.h"
 #include "run/save.h"
+#include "run/suspects.h"
 
 /* What has happened since the last log. */
 struct window {
-    double loss; /* sum of the steps' losses */
-    int64_t steps, num_tokens;
+    double loss;               /* sum of the steps' losses */
+    int64_t steps, num_tokens; /* steps: without those left out */
     double hits, supervised;
     double flops, seconds, since;
 };
@@ -21,6 +22,7 @@ struct loop {
     struct session *s;
     const struct train_observer *o;
     struct window window;
+    struct suspects suspects; /* of the present step */
     double began;
     int64_t first; /* step this process began with */
     double grad_norm, lr;
@@ -30,31 +32,66 @@ struct loop {
 
 /* --- a step --- */
 
-/* "alpaca.json, record 17; ..." of the step's first documents, for the message about a bad loss. */
-static void name_documents(struct loop *l, int64_t step, struct err *e)
-{
-    struct batch b;
-    struct err ignored = {0};
-    char text[sizeof e->hint] = "its documents: ", one[128];
-    size_t used = strlen(text);
-    if (loader_batch(l->s->train_loader, step, 0, &b, &ignored)) return;
-    for (int32_t i = 0; i < b.num_segments && used + sizeof one < sizeof text; i++) {
-        loader_describe(l->s->train_loader, b.documents[b.segments[i].start], one, sizeof one);
-        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", i ? "; " : "", one);
-    }
-    err_hint(e, "%s", text);
-}
-
 static enum status run_micro_batches(struct loop *l, int64_t step, const struct loader_step *plan,
                                      struct cross_entropy_sums *sums, struct err *e)
 {
     struct session *s = l->s;
+    suspects_clear(&l->suspects);
     for (int32_t m = 0; m < plan->micro_batches; m++) {
         struct batch b;
         TRY(loader_batch(s->train_loader, step, m, &b, e));
         TRY(engine_train(&s->engine, &b, (uint64_t)s->config->seed, step, sums, e));
+        suspects_add(&l->suspects, &b, s->engine.host_floats);
         l->window.flops += engine_train_flops(&s->engine, b.N, b.S);
     }
+    return OK;
+}
+
+/* The update, unless the loss speaks against it or the gradient turns out not to be finite. A step
+ * that is left out does not count in AdamW's bias correction. */
+static enum status update(struct loop *l, int64_t step, double loss, double divisor,
+                          enum guard_verdict *verdict, char *why, size_t size, struct err *e)
+{
+    struct session *s = l->s;
+    *verdict = guard_judge_loss(&s->guard, loss, why, size);
+    if (*verdict == GUARD_SKIP || *verdict == GUARD_STOP) return OK;
+    enum status status = engine_update(&s->engine, &s->adamw, l->lr, step + 1 - s->guard.skipped,
+                                       divisor, &l->grad_norm, e);
+    if (status != ERR_NUMERIC) return status;
+    *verdict = guard_judge_norm(&s->guard, l->grad_norm, why, size);
+    return OK;
+}
+
+static enum status stop_at(struct loop *l, int64_t step, const char *why, const char *documents,
+                           struct err *e)
+{
+    const struct session *s = l->s;
+    const struct guard *g = &s->guard;
+    err_set(e, ERR_NUMERIC, "step %lld: %s; highest losses: %s", (long long)step + 1, why,
+            documents);
+    if (g->in_a_row >= s->config->skip_limit) {
+        err_wrap(e, "%lld steps in a row were left out", (long long)g->in_a_row);
+        return err_hint(e, "a lower learning_rate may help, or a look at these documents");
+    }
+    return err_hint(e,
+                    "checkpoints are as they were; resume_from_checkpoint=auto %s=skip leaves "
+                    "such steps out",
+                    strstr(why, "deviations") ? "on_spike" : "on_nan");
+}
+
+/* What the verdict asks for beside the update. */
+static enum status heed(struct loop *l, int64_t step, enum guard_verdict verdict, double loss,
+                        const char *why, struct err *e)
+{
+    struct session *s = l->s;
+    char documents[384];
+    enum guard_verdict after = guard_note(&s->guard, verdict, loss);
+    if (verdict == GUARD_FINE) return OK;
+    suspects_describe(&l->suspects, s->train_loader, documents, sizeof documents);
+    if (after == GUARD_STOP) return stop_at(l, step, why, documents, e);
+    if (verdict == GUARD_SKIP) engine_drop(&s->engine);
+    log_warning("step %lld%s: %s; highest losses: %s", (long long)step + 1,
+                verdict == GUARD_SKIP ? " is left out" : "", why, documents);
     return OK;
 }
 
@@ -63,25 +100,24 @@ static enum status run_step(struct loop *l, int64_t step, struct err *e)
     struct session *s = l->s;
     struct loader_step plan;
     struct cross_entropy_sums sums = {0};
+    enum guard_verdict verdict;
+    char why[160];
     TRY(loader_step(s->train_loader, step, &plan, e));
     TRY(run_micro_batches(l, step, &plan, &sums, e));
     double divisor =
         cross_entropy_divisor(s->engine.options.reduction, plan.weight, plan.micro_batches);
+    double loss = sums.loss / divisor;
     l->lr = schedule_lr(&s->schedule, step);
-    enum status status =
-        engine_update(&s->engine, &s->adamw, l->lr, step + 1, divisor, &l->grad_norm, e);
-    if (status == ERR_NUMERIC) {
-        err_wrap(e, "step %lld (loss %g)", (long long)step + 1, sums.loss / divisor);
-        name_documents(l, step, e);
-    }
-    TRY(status);
-    l->window.loss += sums.loss / divisor;
-    l->window.hits += sums.hits;
-    l->window.supervised += sums.tokens;
+    TRY(update(l, step, loss, divisor, &verdict, why, sizeof why, e));
+    TRY(heed(l, step, verdict, loss, why, e));
     l->window.num_tokens += plan.num_tokens;
-    l->window.steps++;
     s->num_tokens += plan.num_tokens;
     s->done = step + 1;
+    if (verdict == GUARD_SKIP) return OK;
+    l->window.loss += loss;
+    l->window.hits += sums.hits;
+    l->window.supervised += sums.tokens;
+    l->window.steps++;
     return OK;
 }
 
@@ -107,6 +143,7 @@ static struct train_log make_log(struct loop *l)
     log.value[METRIC_floor_share] = s->gemm_peak > 0 ? w->flops / s->gemm_peak / took : 0;
     log.value[METRIC_memory_bytes] =
         (double)(s->engine.memory.run + s->engine.memory.step + s->engine.memory.scratch);
+    log.value[METRIC_skipped_steps] = (double)s->guard.skipped;
     return log;
 }
 
@@ -118,7 +155,7 @@ static enum status report_step(struct loop *l, struct err *e)
     struct train_log log = make_log(l);
     if (l->o->step) l->o->step(l->o->context, &log);
     if (l->s->done % c->logging_steps && l->s->done != l->s->total_steps) return OK;
-    TRY(metrics_append_train(l->metrics, &log, e));
+    TRY(save_tolerate(l->s, metrics_append_train(l->metrics, &log, e), e));
     journal_train(&l->journal, &log);
     if (l->o->logged) l->o->logged(l->o->context, &log);
     new_window(l);
@@ -143,16 +180,20 @@ enum status trainer_evaluate(struct session *s, struct eval_log *log, struct err
     return status;
 }
 
-static enum status evaluate(struct loop *l, struct err *e)
+/* *improved: it was the best so far. */
+static enum status evaluate(struct loop *l, int *improved, struct err *e)
 {
     struct eval_log log;
     double began = clock_seconds();
     TRY(trainer_evaluate(l->s, &log, e));
-    TRY(metrics_append_eval(l->metrics, &log, e));
+    TRY(save_tolerate(l->s, metrics_append_eval(l->metrics, &log, e), e));
     journal_eval(&l->journal, &log);
     journal_show(&l->journal);
     if (l->o->evaluated) l->o->evaluated(l->o->context, &log);
     l->window.since += clock_seconds() - began; /* not the steps' time */
+    double metric =
+        l->s->config->metric_for_best_model == CONFIG_BEST_LOSS ? log.loss : log.accuracy;
+    *improved = best_update(&l->s->best, l->s->config, l->s->done, metric);
     return OK;
 }
 
@@ -166,34 +207,75 @@ static int is_due(const struct session *s, int64_t every, int64_t done)
     return every > 0 && done % every == 0;
 }
 
-static enum status save_now(struct loop *l, struct err *e)
+/* *saved: it is there; a disk that is full may be no reason to stop. */
+static enum status save_now(struct loop *l, int *saved, struct err *e)
 {
     char path[IO_PATH_MAX];
     double began = clock_seconds();
-    TRY(save_checkpoint(l->s, path, sizeof path, e));
+    enum status status = save_checkpoint(l->s, path, sizeof path, e);
+    *saved = !status;
+    TRY(save_tolerate(l->s, status, e));
     journal_show(&l->journal);
-    if (l->o->saved) l->o->saved(l->o->context, path);
+    if (*saved && l->o->saved) l->o->saved(l->o->context, path);
     l->window.since += clock_seconds() - began;
     return OK;
+}
+
+/* Evaluation, then checkpoint, which holds what the evaluation came to. The best has a checkpoint
+ * if it is to be loaded; one that could not be saved is not the best. */
+static enum status evaluate_and_save(struct loop *l, int stop, struct err *e)
+{
+    struct session *s = l->s;
+    const struct config *c = s->config;
+    const struct best before = s->best;
+    int improved = 0, saved = 0;
+    if (s->eval_loader && (s->done == s->total_steps || is_due(s, c->eval_steps, s->done)))
+        TRY(evaluate(l, &improved, e));
+    int keep_best = improved && c->load_best_model_at_end;
+    if (stop || keep_best || is_due(s, c->save_steps, s->done)) {
+        TRY(save_now(l, &saved, e));
+        if (stop && !saved)
+            return err_set(e, ERR_DISK_FULL, "stopped after step %lld without a checkpoint of it",
+                           (long long)s->done);
+    }
+    if (keep_best && !saved) s->best = before;
+    return OK;
+}
+
+static enum status stopped(const struct session *s, struct err *e)
+{
+    err_set(e, ERR_STOPPED, "stopped after step %lld of %lld", (long long)s->done,
+            (long long)s->total_steps);
+    return err_hint(e, "go on with resume_from_checkpoint=auto");
 }
 
 static enum status run_all(struct loop *l, struct err *e)
 {
     struct session *s = l->s;
-    const struct config *c = s->config;
-    while (s->done < s->total_steps) {
+    while (s->done < s->total_steps && !best_out_of_patience(&s->best, s->config)) {
         TRY(run_step(l, s->done, e));
         TRY(report_step(l, e));
-        int last = s->done == s->total_steps;
-        if (s->eval_loader && (last || is_due(s, c->eval_steps, s->done))) TRY(evaluate(l, e));
-        int stop = l->o->stop && *l->o->stop && !last;
-        if (stop || is_due(s, c->save_steps, s->done)) TRY(save_now(l, e));
-        if (stop) {
-            err_set(e, ERR_STOPPED, "stopped after step %lld of %lld", (long long)s->done,
-                    (long long)s->total_steps);
-            return err_hint(e, "go on with resume_from_checkpoint=auto");
-        }
+        int stop = l->o->stop && *l->o->stop && s->done < s->total_steps;
+        TRY(evaluate_and_save(l, stop, e));
+        if (stop) return stopped(s, e);
     }
+    if (s->done < s->total_steps)
+        log_notice("%s was not better than at step %lld for %lld evaluations: the run ends",
+                   config_word(s->config, KEY_metric_for_best_model), (long long)s->best.step,
+                   (long long)s->best.misses);
+    return OK;
+}
+
+static enum status finish(struct loop *l, struct err *e)
+{
+    struct session *s = l->s;
+    if (s->config->load_best_model_at_end && s->best.step >= 0 && s->best.step != s->done) {
+        TRY(save_load_best(s, e));
+        log_notice("the final model is that of step %lld, the best evaluation",
+                   (long long)s->best.step);
+    }
+    TRY(save_final(s, e));
+    if (l->o->saved) l->o->saved(l->o->context, s->config->output_dir);
     return OK;
 }
 
@@ -207,9 +289,7 @@ enum status trainer_run(struct session *s, const struct train_observer *o, struc
     l.began = clock_seconds();
     new_window(&l);
     enum status status = run_all(&l, e);
-    if (!status) status = save_final(s, e);
+    if (!status) status = finish(&l, e);
     journal_end(&l.journal, status, e);
-    TRY(status);
-    if (o->saved) o->saved(o->context, s->config->output_dir);
-    return OK;
+    return status;
 }

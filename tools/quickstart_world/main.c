@@ -1,0 +1,156 @@
+/* quickstart_world - the little world of the quickstart: texts for a base, instructions, and a
+ * table of what tuning changed.
+ *
+ * Everything comes from the seed: the same command writes the same bytes on every machine.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/io.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "compare.h"
+#include "task.h"
+#include "text.h"
+
+#define HELD_OUT_A_KIND 40
+#define SEED 7
+enum purpose { FOR_TEXT, FOR_TASKS = TEXT_MIXTURE + 1, FOR_HELD_OUT, FOR_CONTROL };
+
+static const char usage[] =
+    "usage: quickstart_world text repeats|mixture DOCUMENTS FILE\n"
+    "       quickstart_world tasks INSTRUCTIONS DIR\n"
+    "       quickstart_world compare BEFORE.json AFTER.json\n"
+    "\n"
+    "text    plain text to pre-train the base on: the curriculum's first or second phase\n"
+    "tasks   DIR/train.jsonl, DIR/shuffled.jsonl (the same with answers shuffled within their\n"
+    "        kind: a control), and DIR/heldout/KIND.jsonl, whose inputs occur in no other\n"
+    "compare a table of what `cria eval --generate --json` said before tuning and after it\n";
+
+static enum status write_line(FILE *f, json_t *record, struct err *e)
+{
+    if (!record) return err_set(e, ERR_MEMORY, "no memory for a record");
+    int bad = json_dumpf(record, f, JSON_COMPACT) || putc('\n', f) == EOF;
+    json_decref(record);
+    return bad ? err_errno(e, "cannot write") : OK;
+}
+
+static enum status open_file(FILE **out, const char *dir, const char *name, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    TRY(io_join(path, sizeof path, dir, name, e));
+    *out = fopen(path, "w");
+    return *out ? OK : err_errno(e, "%s", path);
+}
+
+static enum status close_file(FILE *f, enum status s, struct err *e)
+{
+    if (fclose(f) && !s) return err_errno(e, "cannot write");
+    return s;
+}
+
+static enum status write_text(enum text_phase phase, int n, const char *path, struct err *e)
+{
+    struct draw d;
+    struct page p;
+    enum status s = OK;
+    FILE *f = fopen(path, "w");
+    if (!f) return err_errno(e, "%s", path);
+    draw_init(&d, SEED + FOR_TEXT + (uint32_t)phase);
+    for (int i = 0; i < n && !s; i++) {
+        text_draw(&d, phase, &p);
+        s = write_line(f, json_pack("{s:s}", "text", p.text), e);
+    }
+    return close_file(f, s, e);
+}
+
+/* Those of one kind, or of all (-1). */
+static enum status write_tasks(const struct task *tasks, int n, int kind, const char *dir,
+                               const char *name, struct err *e)
+{
+    FILE *f;
+    enum status s = OK;
+    TRY(open_file(&f, dir, name, e));
+    for (int i = 0; i < n && !s; i++) {
+        const struct task *t = &tasks[i];
+        if (kind < 0 || (int)t->kind == kind)
+            s = write_line(f,
+                           json_pack("{s:s,s:s,s:s}", "instruction", t->instruction, "input",
+                                     t->input, "output", t->answer),
+                           e);
+    }
+    return close_file(f, s, e);
+}
+
+static enum status write_task_files(struct task *train, int n, const struct task *held_out,
+                                    int num_held_out, const char *dir, struct err *e)
+{
+    char folder[IO_PATH_MAX], name[32];
+    struct draw d;
+    TRY(io_join(folder, sizeof folder, dir, "heldout", e));
+    TRY(io_make_dirs(folder, e));
+    for (int kind = 0; kind < NUM_TASK_KINDS; kind++) {
+        snprintf(name, sizeof name, "%s.jsonl", task_kind_name((enum task_kind)kind));
+        TRY(write_tasks(held_out, num_held_out, kind, folder, name, e));
+    }
+    TRY(write_tasks(train, n, -1, dir, "train.jsonl", e));
+    draw_init(&d, SEED + FOR_CONTROL);
+    task_shuffle_answers(&d, train, n);
+    return write_tasks(train, n, -1, dir, "shuffled.jsonl", e);
+}
+
+static enum status make_tasks(int n, const char *dir, struct err *e)
+{
+    int num_held_out = HELD_OUT_A_KIND * NUM_TASK_KINDS;
+    struct task *held_out = mem_calloc((size_t)num_held_out, sizeof *held_out);
+    struct task *train = mem_calloc((size_t)n, sizeof *train);
+    enum status s = OK;
+    if (held_out && train) {
+        struct draw d;
+        draw_init(&d, SEED + FOR_HELD_OUT);
+        task_draw_set(&d, held_out, num_held_out, NULL, 0);
+        draw_init(&d, SEED + FOR_TASKS);
+        task_draw_set(&d, train, n, held_out, num_held_out);
+        s = write_task_files(train, n, held_out, num_held_out, dir, e);
+    } else {
+        s = err_set(e, ERR_MEMORY, "no memory for %d instructions", n);
+    }
+    mem_free(held_out);
+    mem_free(train);
+    return s;
+}
+
+static int as_count(const char *text)
+{
+    char *end;
+    long n = strtol(text, &end, 10);
+    return *end || n < 1 || n > 10000000 ? 0 : (int)n;
+}
+
+static enum status run(int argc, char **argv, struct err *e)
+{
+    const char *verb = argc > 1 ? argv[1] : "";
+    if (!strcmp(verb, "text") && argc == 5 && as_count(argv[3])) {
+        if (!strcmp(argv[2], "repeats"))
+            return write_text(TEXT_REPEATS, as_count(argv[3]), argv[4], e);
+        if (!strcmp(argv[2], "mixture"))
+            return write_text(TEXT_MIXTURE, as_count(argv[3]), argv[4], e);
+    }
+    if (!strcmp(verb, "tasks") && argc == 4 && as_count(argv[2]))
+        return make_tasks(as_count(argv[2]), argv[3], e);
+    if (!strcmp(verb, "compare") && argc == 4) return compare_print(stdout, argv[2], argv[3], e);
+    fputs(usage, stderr);
+    return err_set(e, ERR_CONFIG, "wrong command line");
+}
+
+int main(int argc, char **argv)
+{
+    struct err e = {0};
+    char text[1024];
+    enum status s = run(argc, argv, &e);
+    if (!s) return 0;
+    err_format(&e, text, sizeof text);
+    fprintf(stderr, "quickstart_world: %s\n", text);
+    return status_exit_code(s);
+}

@@ -1,0 +1,328 @@
+/* The quickstart: its little world, its base, and the first steps of its training. The whole of it
+ * is tools/quickstart. */
+#include "support/check.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/json.h"
+#include "data/template/template.h"
+
+#define KINDS 6
+#define HELD_OUT 40 /* a kind */
+#define RECIPE "configs/quickstart.yaml"
+#define BASE "configs/quickstart/base"
+
+static const char *const kinds[KINDS] = {"city", "job", "color", "copy", "first", "last"};
+static char folder[] = "/tmp/cria-quickstart-XXXXXX";
+static char cria[512], world[512];
+
+extern char **environ;
+
+static const char *in_folder(const char *name, char out[512])
+{
+    snprintf(out, 512, "%s/%s", folder, name);
+    return out;
+}
+
+/* Runs a program, its stdout into folder/`out`, and wants it to succeed. */
+static void run(char *const *argv, const char *out)
+{
+    char path[512];
+    pid_t child;
+    int status;
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, in_folder(out, path),
+                                     O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    posix_spawn_file_actions_addopen(&files, STDERR_FILENO, in_folder("stderr", path),
+                                     O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    assert_int_equal(posix_spawn(&child, argv[0], &files, NULL, argv, environ), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    posix_spawn_file_actions_destroy(&files);
+    if (status) {
+        struct buf text;
+        struct err e = {0};
+        buf_init(&text, 1 << 20);
+        CHECK_OK(io_read_file(path, &text, &e), &e);
+        fail_msg("%s %s: status %d\n%s", argv[0], argv[1], status, text.len ? text.data : "");
+    }
+}
+
+#define RUN(out, ...) run((char *const[]){__VA_ARGS__, NULL}, out)
+
+static void read_all(const char *name, struct buf *out)
+{
+    char path[512];
+    struct err e = {0};
+    buf_init(out, (size_t)1 << 30);
+    CHECK_OK(io_read_file(in_folder(name, path), out, &e), &e);
+}
+
+/* ---- records ---- */
+
+struct list {
+    char **items;
+    size_t n;
+};
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int holds(const struct list *l, const char *text)
+{
+    return bsearch(&text, l->items, l->n, sizeof *l->items, by_text) != NULL;
+}
+
+/* One field of a file's records, added and sorted; how many records. */
+static size_t add_field(struct list *l, const char *file, const char *field)
+{
+    struct buf text;
+    struct err e = {0};
+    size_t n = 0;
+    read_all(file, &text);
+    for (char *at = text.data, *end; *at; at = end + 1, n++) {
+        end = strchr(at, '\n');
+        json_t *record;
+        CHECK_OK(json_parse_text(at, (size_t)(end - at), file, &record, &e), &e);
+        l->items = realloc(l->items, (l->n + 1) * sizeof *l->items);
+        l->items[l->n++] = strdup(json_string_value(json_object_get(record, field)));
+        json_decref(record);
+    }
+    buf_free(&text);
+    qsort(l->items, l->n, sizeof *l->items, by_text);
+    return n;
+}
+
+static void free_list(struct list *l)
+{
+    for (size_t i = 0; i < l->n; i++) free(l->items[i]);
+    free(l->items);
+}
+
+static void add_held_out(struct list *l, const char *field)
+{
+    char name[64];
+    for (int i = 0; i < KINDS; i++) {
+        snprintf(name, sizeof name, "data/heldout/%s.jsonl", kinds[i]);
+        assert_int_equal(add_field(l, name, field), HELD_OUT);
+    }
+}
+
+/* ---- the world ---- */
+
+static void same_files(const char *a, const char *b)
+{
+    struct buf x, y;
+    read_all(a, &x);
+    read_all(b, &y);
+    assert_int_equal(x.len, y.len);
+    assert_memory_equal(x.data, y.data, x.len);
+    buf_free(&x);
+    buf_free(&y);
+}
+
+static void test_same_every_time(void **state)
+{
+    (void)state;
+    char a[512], b[512];
+    RUN("stdout", world, "tasks", "8000", (char *)in_folder("again", a));
+    RUN("stdout", world, "text", "mixture", "1000", (char *)in_folder("a.jsonl", a));
+    RUN("stdout", world, "text", "mixture", "1000", (char *)in_folder("b.jsonl", b));
+    same_files("a.jsonl", "b.jsonl");
+    same_files("data/train.jsonl", "again/train.jsonl");
+    same_files("data/shuffled.jsonl", "again/shuffled.jsonl");
+    same_files("data/heldout/copy.jsonl", "again/heldout/copy.jsonl");
+}
+
+static void test_disjoint(void **state)
+{
+    (void)state;
+    struct list train = {0}, held_out = {0};
+    assert_int_equal(add_field(&train, "data/train.jsonl", "input"), 8000);
+    add_held_out(&held_out, "input");
+    for (size_t i = 0; i < held_out.n; i++) {
+        assert_false(holds(&train, held_out.items[i]));
+        assert_true(!i || strcmp(held_out.items[i - 1], held_out.items[i]));
+    }
+    free_list(&train);
+    free_list(&held_out);
+}
+
+static void test_control(void **state)
+{
+    (void)state;
+    struct list right = {0}, shuffled = {0};
+    add_field(&right, "data/train.jsonl", "output");
+    assert_int_equal(add_field(&shuffled, "data/shuffled.jsonl", "output"), right.n);
+    for (size_t i = 0; i < right.n; i++)
+        assert_string_equal(right.items[i], shuffled.items[i]); /* sorted: the same answers */
+    free_list(&right);
+    free_list(&shuffled);
+}
+
+/* ---- what the base has not read ---- */
+
+/* Items by what they begin with: five bytes are enough to rule nearly everything out. */
+#define HEAD 5
+
+static int by_head(const void *key, const void *item)
+{
+    return strncmp(key, *(char *const *)item, HEAD);
+}
+
+/* An item that stands in the text, or NULL. Items are sorted; they begin at a word's start. */
+static const char *find_any(const struct list *l, const char *text)
+{
+    for (const char *at = text; *at; at++) {
+        if (at > text && at[-1] != ' ' && at[-1] != '\n' && at[-1] != '"' && at[-1] != 'n')
+            continue; /* n: of an escaped newline */
+        char **found = bsearch(at, l->items, l->n, sizeof *l->items, by_head);
+        if (!found) continue;
+        while (found > l->items && !by_head(at, found - 1)) found--;
+        for (; found < l->items + l->n && !by_head(at, found); found++)
+            if (!strncmp(at, *found, strlen(*found))) return *found;
+    }
+    return NULL;
+}
+
+/* Every five words in a row of a sentence. */
+static void add_windows(struct list *l, const char *sentence)
+{
+    for (const char *at = sentence; at; at = strchr(at, ' ')) {
+        at += *at == ' ';
+        const char *end = at;
+        int words = 0;
+        for (; words < 5 && *end; words++) end = strchrnul(end + 1, ' ');
+        if (words < 5) break;
+        l->items = realloc(l->items, (l->n + 1) * sizeof *l->items);
+        l->items[l->n++] = strndup(at, (size_t)(end - at));
+    }
+}
+
+static void test_unread(void **state)
+{
+    (void)state;
+    static const char *const headings[] = {"### Instruction", "### Input", "### Response"};
+    static char *const phases[][2] = {{"repeats", "32000"}, {"mixture", "64000"}};
+    struct list unread = {0};
+    char path[512];
+    const struct template *t = template_find("alpaca");
+    assert_non_null(t);
+    for (int i = 0; i < 3; i++) {
+        unread.items = realloc(unread.items, (unread.n + 1) * sizeof *unread.items);
+        unread.items[unread.n++] = strdup(headings[i]);
+    }
+    add_windows(&unread, t->default_system);
+    add_windows(&unread, t->default_system_input);
+    add_field(&unread, "data/train.jsonl", "instruction");
+    add_held_out(&unread, "instruction");
+    qsort(unread.items, unread.n, sizeof *unread.items, by_text);
+    for (int i = 0; i < 2; i++) {
+        struct buf text;
+        RUN("stdout", world, "text", phases[i][0], phases[i][1], (char *)in_folder("text", path));
+        read_all("text", &text);
+        assert_true(text.len > 1 << 23);
+        const char *found = find_any(&unread, text.data);
+        if (found) fail_msg("the base has read \"%s\"", found);
+        buf_free(&text);
+    }
+    assert_string_equal(find_any(&unread, "it is so. Copy the text. On"), "Copy the text.");
+    assert_non_null(find_any(&unread, "{\"text\":\"So\\nWhere does Tom live? A"));
+    assert_non_null(find_any(&unread, "that appropriately completes the request.\\n\\n"));
+    free_list(&unread);
+}
+
+/* ---- the base ---- */
+
+static json_t *parse(const char *name)
+{
+    char path[512];
+    struct err e = {0};
+    json_t *root;
+    CHECK_OK(json_parse_file(in_folder(name, path), &root, &e), &e);
+    return root;
+}
+
+static void data_overrides(char train[512], char held_out[4096])
+{
+    size_t n = (size_t)snprintf(held_out, 4096, "eval_dataset=");
+    for (int i = 0; i < KINDS; i++)
+        n += (size_t)snprintf(held_out + n, 4096 - n, "%s%s/data/heldout/%s.jsonl", i ? "," : "",
+                              folder, kinds[i]);
+    snprintf(train, 512, "datasets=%s/data/train.jsonl", folder);
+}
+
+static void test_base_knows_nothing(void **state)
+{
+    (void)state;
+    char train[512], held_out[4096], output[512];
+    data_overrides(train, held_out);
+    snprintf(output, sizeof output, "output_dir=%s/nothing", folder);
+    RUN("before.json", cria, "eval", RECIPE, train, held_out, output, "--model", BASE, "--generate",
+        "--json");
+    json_t *root = parse("before.json");
+    assert_int_equal(json_integer_value(json_object_get(root, "asked")), KINDS * HELD_OUT);
+    assert_true(json_real_value(json_object_get(root, "exact_match")) < 0.05);
+    assert_true(json_real_value(json_object_get(root, "prefix_match")) < 0.05);
+    json_decref(root);
+}
+
+static void test_first_steps(void **state)
+{
+    (void)state;
+    char train[512], held_out[4096], output[512];
+    double before, after;
+    data_overrides(train, held_out);
+    snprintf(output, sizeof output, "output_dir=%s/tuned", folder);
+    RUN("stdout", cria, "train", RECIPE, train, held_out, output, "max_steps=25", "eval_steps=none",
+        "threads=1");
+    RUN("after.json", cria, "eval", RECIPE, train, held_out, output, "--json");
+    json_t *old = parse("before.json"), *new = parse("after.json");
+    before = json_real_value(json_object_get(old, "loss"));
+    after = json_real_value(json_object_get(new, "loss"));
+    if (!(after < before / 2)) fail_msg("loss %g before, %g after 25 steps", before, after);
+    json_decref(old);
+    json_decref(new);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    char data[512];
+    const char *given = getenv("CRIA_BIN");
+    snprintf(cria, sizeof cria, "%s", given && *given ? given : "build/release/cria");
+    snprintf(world, sizeof world, "%.*squickstart_world", (int)(strrchr(cria, '/') + 1 - cria),
+             cria);
+    if (!mkdtemp(folder)) return 1;
+    RUN("stdout", world, "tasks", "8000", (char *)in_folder("data", data));
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    return io_remove_tree(folder, &e);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_same_every_time),
+        cmocka_unit_test(test_disjoint),
+        cmocka_unit_test(test_control),
+        cmocka_unit_test(test_unread),
+        cmocka_unit_test(test_base_knows_nothing),
+        cmocka_unit_test(test_first_steps),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

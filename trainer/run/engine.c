@@ -154,7 +154,10 @@ static enum status take_arena(struct engine *g, size_t bytes, const char *name, 
                               struct err *e)
 {
     enum status s = bytes ? g->device.k->alloc(&g->device, bytes, out, e) : OK;
-    return s ? err_wrap(e, "the %s arena of %zu bytes", name, bytes) : OK;
+    if (s) return err_wrap(e, "the %s arena of %zu bytes", name, bytes);
+    /* a promise of memory is none: what a run will use, it has from the start */
+    if (bytes && g->options.train) g->device.k->zero(&g->device, *out, bytes);
+    return OK;
 }
 
 enum status engine_measure(struct engine *g, struct err *e)
@@ -193,8 +196,12 @@ enum status engine_touch_products(const struct engine *g, struct device *d, stru
     int32_t in = max32(c->hidden_size, max32(queries, c->intermediate_size));
     int32_t out = max32(queries + 2 * keys, max32(c->hidden_size, 2 * c->intermediate_size));
     int weight = g->options.train && !g->has_lora;
+    /* the head goes in chunks of as many rows as its scratch holds: logits and inputs */
+    struct kern_head head = {.S = most.max_supervised, .V = c->vocab_size, .C = c->hidden_size};
+    size_t row = ((size_t)c->vocab_size + (size_t)c->hidden_size) * sizeof(float);
+    int32_t chunk = (int32_t)(d->k->head_scratch(d, &head) / row);
     TRY(device_touch_products(d, most.max_rows, in, out, weight, e));
-    return device_touch_products(d, most.max_supervised, c->hidden_size, c->vocab_size, weight, e);
+    return device_touch_products(d, chunk, c->hidden_size, c->vocab_size, weight, e);
 }
 
 void engine_free(struct engine *g)

@@ -255,8 +255,8 @@ static void foresee(struct session *s)
     if (c->eval_steps > 0 && s->eval_loader) lines += (size_t)(s->total_steps / c->eval_steps);
     memory_add(&s->memory, MEMORY_files, weights_memory(&s->engine));
     memory_add(&s->memory, MEMORY_history, lines * LINE_BYTES);
-    memory_add(&s->memory, MEMORY_reserve, (size_t)2 << 20);
     memory_add(&s->memory, MEMORY_history, journal_memory(s));
+    memory_add(&s->memory, MEMORY_reserve, ((size_t)2 << 20) + s->engine.memory.run / 400);
     if (s->absent.data) /* the loader's six arrays of a micro-batch */
         memory_add(&s->memory, MEMORY_dataset, (size_t)most->max_rows * 6 * sizeof(int32_t));
 }

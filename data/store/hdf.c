@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "data/store/store.h"
 
 #define TEXT_ATTRIBUTE_MAX ((size_t)1 << 16) /* bytes; what an HDF5 attribute holds */
 
@@ -299,4 +300,11 @@ out:
     if (type >= 0) H5Tclose(type);
     if (set >= 0) H5Dclose(set);
     return s;
+}
+
+void store_library_version(char *out, size_t size)
+{
+    unsigned version[3] = {0};
+    if (H5get_libversion(&version[0], &version[1], &version[2]) < 0) version[0] = 0;
+    snprintf(out, size, "%u.%u.%u", version[0], version[1], version[2]);
 }

@@ -196,3 +196,5 @@ enum status normalizer_apply(const struct normalizer *z, struct normalizer_work 
     *out_n = n;
     return OK;
 }
+
+const char *normalize_library_version(void) { return utf8proc_version(); }

@@ -48,4 +48,7 @@ MUST_CHECK enum status normalizer_apply(const struct normalizer *z, struct norma
                                         const char *text, size_t n, int text_start, int prefix,
                                         const char **out, size_t *out_n);
 
+/* The version of utf8proc in use: "2.8.0". */
+const char *normalize_library_version(void);
+
 #endif

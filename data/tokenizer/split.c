@@ -1,5 +1,6 @@
 #include "data/tokenizer/split.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -210,4 +211,12 @@ int splitter_find(const struct splitter *s, struct splitter_scratch *scratch, co
         at = bounds[1] > at ? bounds[1] : at + utf8_length((unsigned char)text[at]);
     }
     return 0;
+}
+
+void split_library_version(char *out, size_t size)
+{
+    char text[64] = "";
+    if (pcre2_config(PCRE2_CONFIG_VERSION, NULL) < (int)sizeof text)
+        pcre2_config(PCRE2_CONFIG_VERSION, text);
+    snprintf(out, size, "%s", text);
 }

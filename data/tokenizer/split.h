@@ -33,4 +33,7 @@ enum { SPLIT_NO_MEMORY = -1, SPLIT_TOO_MUCH = -2 /* for the engine's limits */ }
 int splitter_find(const struct splitter *s, struct splitter_scratch *scratch, const char *text,
                   size_t n, size_t at, size_t *start, size_t *end);
 
+/* The version of PCRE2 in use: "10.42 2022-12-11". */
+void split_library_version(char *out, size_t size);
+
 #endif

@@ -117,9 +117,11 @@ enum status cli_load_config(const struct cli_verb *verb, const struct cli_args *
                        e);
 }
 
-void cli_say_finding(const struct preflight_finding *f)
+void cli_say_findings(const struct preflight *p)
 {
-    progress_say("cria: warning: %s", f->what);
-    progress_say("      in %s", f->where);
-    if (f->hint[0]) progress_say("      %s", f->hint);
+    for (const struct preflight_finding *f = p->findings; f < p->findings + p->count; f++) {
+        progress_say("cria: warning: %s", f->what);
+        progress_say("      in %s", f->where);
+        if (f->hint[0]) progress_say("      %s", f->hint);
+    }
 }

@@ -56,13 +56,14 @@ struct config;
 MUST_CHECK enum status cli_load_config(const struct cli_verb *verb, const struct cli_args *args,
                                        struct config *out, struct err *e);
 
-/* A finding of the preflight as a warning on stderr. */
-struct preflight_finding;
-void cli_say_finding(const struct preflight_finding *f);
+/* What the preflight found, as warnings on stderr. */
+struct preflight;
+void cli_say_findings(const struct preflight *f);
 
 extern const struct cli_verb cli_verbs[]; /* ends with a NULL name */
 
 enum status verb_prepare(const struct cli_verb *v, int argc, char **argv, struct err *e);
+enum status verb_doctor(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_plan(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_train(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_chat(const struct cli_verb *v, int argc, char **argv, struct err *e);

@@ -31,6 +31,8 @@ const struct cli_verb cli_verbs[] = {
      verb_init},
     {"tokenize", "--tokenizer DIR [--lines] [--decode] [--no-special]",
      "Text to ids, or ids to text, from stdin to stdout.", verb_tokenize},
+    {"doctor", "[DIR] [--json]",
+     "Looks at this machine: is it fit to train, and what to do if not.", verb_doctor},
     {NULL, NULL, NULL, NULL},
 };
 

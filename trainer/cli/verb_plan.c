@@ -8,11 +8,6 @@
 #include "config/config.h"
 #include "run/plan.h"
 
-static void say_findings(const struct preflight *f)
-{
-    for (int i = 0; i < f->count; i++) cli_say_finding(&f->findings[i]);
-}
-
 static enum status answer(const struct plan *p, const struct session *s, int json, struct err *e)
 {
     struct buf text;
@@ -37,7 +32,7 @@ static enum status plan(const struct config *c, int json, struct err *e)
     enum status s = session_prepare(&session, c, SESSION_PLAN, &watch_preparing, e);
     if (!s) s = make(&p, &session, e);
     progress_clear();
-    if (!s && !json) say_findings(&session.preflight);
+    if (!s && !json) cli_say_findings(&session.preflight);
     if (!s) s = answer(&p, &session, json, e);
     if (!s) s = plan_refuse(&p, e);
     session_close(&session);

@@ -1,10 +1,12 @@
 /* cria train: the run, its live line, and what a signal does. */
+#include <stdio.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "cli/progress.h"
 #include "cli/watch.h"
 #include "config/config.h"
+#include "run/explain.h"
 #include "run/trainer.h"
 
 static volatile sig_atomic_t stop_requested;
@@ -83,9 +85,30 @@ static void introduce(const struct session *s)
     if (s->resume[0]) progress_say("going on from %s, step %lld", s->resume, (long long)s->done);
 }
 
+static struct session session; /* large, and only one */
+
+/* What would happen, in words; nothing is trained. */
+static enum status explain(const struct config *c, struct err *e)
+{
+    struct plan p;
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    enum status s = session_prepare(&session, c, SESSION_PLAN, &watch_preparing, e);
+    progress_clear();
+    if (!s) {
+        plan_make(&p, &session);
+        cli_say_findings(&session.preflight);
+        s = explain_print(&session, &p, &text);
+        if (s) err_set(e, s, "no memory to explain the run");
+    }
+    if (!s) printf("%s", text.data);
+    buf_free(&text);
+    session_close(&session);
+    return s;
+}
+
 static enum status run(const struct config *c, struct err *e)
 {
-    static struct session session; /* large, and only one */
     struct train_observer observer = {.step = on_step,
                                       .logged = on_log,
                                       .evaluated = on_evaluation,
@@ -93,6 +116,7 @@ static enum status run(const struct config *c, struct err *e)
                                       .stop = &stop_requested};
     enum status s = session_open(&session, c, &watch_preparing, e);
     if (!s) {
+        cli_say_findings(&session.preflight);
         introduce(&session);
         signal(SIGTERM, on_signal);
         signal(SIGINT, on_signal);
@@ -106,7 +130,12 @@ static enum status run(const struct config *c, struct err *e)
 enum status verb_train(const struct cli_verb *v, int argc, char **argv, struct err *e)
 {
     struct config c = {0};
-    struct cli_args args = {0};
+    int only_explain = 0;
+    struct cli_option options[] = {
+        {"--explain", CLI_FLAG, &only_explain, NULL, "say what will happen and why; train nothing",
+         0},
+    };
+    struct cli_args args = {.options = options, .num_options = sizeof options / sizeof *options};
     struct buf keys;
     buf_init(&keys, 1 << 20);
     if (config_help(&keys)) return err_set(e, ERR_MEMORY, "no memory for the list of keys");
@@ -114,7 +143,7 @@ enum status verb_train(const struct cli_verb *v, int argc, char **argv, struct e
     enum status s = cli_parse(v, &args, argc, argv, e);
     int run_it = !s && !args.help;
     if (run_it) s = cli_load_config(v, &args, &c, e);
-    if (run_it && !s) s = run(&c, e);
+    if (run_it && !s) s = only_explain ? explain(&c, e) : run(&c, e);
     config_free(&c);
     buf_free(&keys);
     return s;

@@ -150,6 +150,12 @@ const char *config_unused(const struct config *c, enum config_key key); /* what 
  * out->max). */
 MUST_CHECK enum status config_resolve(const struct config *c, struct buf *out);
 
+/* The same for the keys that are not by default, a line each, indented. */
+MUST_CHECK enum status config_resolve_set(const struct config *c, struct buf *out);
+
+/* The version of libyaml in use: "0.2.5". */
+const char *config_yaml_version(void);
+
 /* Appends the list of keys with kind, default and meaning. Errors as above. */
 MUST_CHECK enum status config_help(struct buf *out);
 

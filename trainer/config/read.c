@@ -300,3 +300,5 @@ enum status config_read_value(struct config_receiver *r, enum config_key key, co
     close_reader(&y);
     return s;
 }
+
+const char *config_yaml_version(void) { return yaml_get_version_string(); }

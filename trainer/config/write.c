@@ -142,6 +142,16 @@ enum status config_resolve(const struct config *c, struct buf *out)
     return OK;
 }
 
+enum status config_resolve_set(const struct config *c, struct buf *out)
+{
+    for (int key = 0; key < CONFIG_NUM_KEYS; key++) {
+        if (!config_is_set(c, (enum config_key)key)) continue;
+        TRY(buf_puts(out, "  "));
+        TRY(put_pair(out, c, (enum config_key)key));
+    }
+    return OK;
+}
+
 /* "  label a, b, c\n"; nothing without words. */
 static enum status put_words(struct buf *out, const char *label, const char *const *words)
 {

@@ -1,0 +1,137 @@
+/* What SIGTERM and SIGINT do to a run: it finishes its step, saves, exits with 75, and resumes to
+ * the bytes of the run that nobody disturbed; a second signal ends it at once. */
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "base/io.h"
+#include "support/run_binary.h"
+#include "support/tiny_run.h"
+
+#define BATCH_OF_2 "per_device_train_batch_size=2"
+#define PATIENCE 60.0 /* seconds to wait for a sign of life */
+
+static struct tiny tiny;
+
+static int setup(void **state)
+{
+    (void)state;
+    tiny_init(&tiny);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    tiny_free(&tiny);
+    return 0;
+}
+
+static void wait_ms(long ms)
+{
+    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
+}
+
+/* Until the run has logged a step. */
+static void wait_for_step(struct running *p, const char *out)
+{
+    siginfo_t info = {.si_pid = 0};
+    char name[64], path[256];
+    snprintf(name, sizeof name, "%s/metrics.jsonl", out);
+    tiny_path(&tiny, name, path);
+    for (int i = 0; i < PATIENCE * 500; i++) {
+        if (io_file_size(path) > 0) return;
+        wait_ms(2);
+        waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG | WNOWAIT);
+        if (info.si_pid) break;
+    }
+    kill(p->pid, SIGKILL);
+    struct ran r = run_wait(p);
+    print_error("%s\n", r.err);
+    ran_free(&r);
+    fail_msg("no step of %s was logged", out);
+}
+
+static struct running train(const char *out, const char *batch, const char *steps, const char *more)
+{
+    char data[320], dir[320];
+    snprintf(data, sizeof data, "datasets=%s/data.jsonl", tiny.dir);
+    snprintf(dir, sizeof dir, "output_dir=%s/%s", tiny.dir, out);
+    return run_start_cria(NULL, "train", "model_name_or_path=" TINY_MODEL, data, dir, batch,
+                          "template=orca", "max_length=256", "finetuning=lora", "lora_dropout=0.1",
+                          "learning_rate=1e-3", "logging_steps=1", "save_steps=none", steps, more,
+                          NULL);
+}
+
+static void finish(struct running p, int code)
+{
+    struct ran r = run_wait(&p);
+    CHECK_EXIT(&r, code);
+    ran_free(&r);
+}
+
+static void stopped_case(const char *out, int number)
+{
+    char file[64];
+    struct running p = train(out, BATCH_OF_2, "max_steps=150", NULL);
+    wait_for_step(&p, out);
+    kill(p.pid, number);
+    struct ran r = run_wait(&p);
+    CHECK_EXIT(&r, 75);
+    CHECK_HAS(r.err, "stopped after step ");
+    CHECK_HAS(r.err, "resume_from_checkpoint=auto");
+    ran_free(&r);
+    finish(train(out, BATCH_OF_2, "max_steps=150", "resume_from_checkpoint=auto"), 0);
+    snprintf(file, sizeof file, "%s/adapter_model.safetensors", out);
+    assert_true(tiny_same(&tiny, "whole/adapter_model.safetensors", file));
+}
+
+static void test_stopped(void **state)
+{
+    (void)state;
+    finish(train("whole", BATCH_OF_2, "max_steps=150", NULL), 0);
+    stopped_case("terminated", SIGTERM);
+    stopped_case("interrupted", SIGINT);
+}
+
+/* Documents enough for steps of a second: the second signal does not wait for the step's end. */
+static void write_much(void)
+{
+    char path[256];
+    tiny_path(&tiny, "data.jsonl", path);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (int i = 0; i < 2000; i++)
+        fprintf(f, "{\"instruction\": \"Say %d\", \"output\": \"%d\"}\n", i, i);
+    fclose(f);
+}
+
+static void test_second_signal(void **state)
+{
+    (void)state;
+    char path[256];
+    write_much();
+    struct running p = train("twice", "per_device_train_batch_size=1", "max_steps=1000",
+                             "gradient_accumulation_steps=500");
+    wait_for_step(&p, "twice");
+    wait_ms(50);
+    kill(p.pid, SIGINT);
+    wait_ms(50);
+    kill(p.pid, SIGINT);
+    struct ran r = run_wait(&p);
+    if (!r.signal) print_error("exit %d: %s\n", r.code, r.err);
+    assert_int_equal(r.signal, SIGINT);
+    ran_free(&r);
+    tiny_path(&tiny, "twice/adapter_model.safetensors", path);
+    assert_false(io_exists(path));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_second_signal),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -140,6 +140,7 @@ enum status jsonl_open(struct jsonl **out, const char *path, size_t max_record, 
     }
     if ((j->fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) {
         s = err_errno(e, "cannot open %s", path);
+        err_hint(e, "paths are taken from the current directory");
         goto out;
     }
     s = begin(j, e);

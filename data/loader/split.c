@@ -25,7 +25,7 @@ enum status loader_split(struct loader_split *out, int64_t n, double val_size, u
         return err_set(e, ERR_CONFIG, "val_size %g: a share below 1 or a whole number", val_size);
     double want = val_size < 1 ? ceil(val_size * (double)n) : val_size;
     if (want > 0 && want >= (double)n) {
-        err_set(e, ERR_CONFIG, "val_size %g of %lld documents leaves none to train on", val_size,
+        err_set(e, ERR_CONFIG, "%g held out of %lld documents leaves none to train on", val_size,
                 (long long)n);
         return err_hint(e, "lower val_size");
     }

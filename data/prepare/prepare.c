@@ -217,8 +217,9 @@ static enum status nothing_left(const struct prepare_report *report, struct err 
             at += (size_t)snprintf(why + at, sizeof why - at, "%s%lld: %s", at ? "; " : "",
                                    (long long)n, drop_text((enum drop_reason)reason));
     }
-    err_set(e, ERR_DATA, "no document is left of %lld records%s%s",
-            (long long)report->total.records, why[0] ? ": " : "", why);
+    err_at(e, ERR_DATA, report->num_sources == 1 ? report->sources[0].path : NULL, 0, 0,
+           "no document is left of %lld records%s%s", (long long)report->total.records,
+           why[0] ? ": " : "", why);
     return err_hint(e, "check that the format is the right one for these files");
 }
 

@@ -135,7 +135,8 @@ static enum status check_version(struct store *s, struct err *e)
     int64_t version;
     const char *format;
     if (keep_text(s, "format", &format, e)) {
-        if (e->code == ERR_FORMAT) err_hint(e, "this is HDF5, but no cria dataset file");
+        if (e->code == ERR_FORMAT)
+            err_hint(e, "damaged, or no dataset file of cria's: prepare the data again");
         return e->code;
     }
     if (strcmp(format, STORE_FORMAT_NAME))

@@ -111,6 +111,7 @@ static enum status create_file(struct store_writer *w, struct err *e)
     if (access >= 0 && latch_install(access, &w->latch) >= 0)
         w->file = H5Fcreate(w->aside, H5F_ACC_EXCL, H5P_DEFAULT, access);
     enum status s = w->file < 0 ? write_failed(w, "cannot be created", e) : OK;
+    if (s == ERR_IO) err_hint(e, "its folder must be there, and writable");
     if (access >= 0) H5Pclose(access);
     return s;
 }

@@ -223,6 +223,7 @@ static enum status read_content(struct tokenizer *t, const char *path, struct er
     struct buf content;
     buf_init(&content, TEXT_TOKENIZER_MAX);
     enum status s = io_read_file(path, &content, e);
+    if (!s && !content.len) s = err_at(e, ERR_FORMAT, path, 0, 0, "the file is empty");
     if (!s) {
         const char *text = content.data ? content.data : "";
         const char *first = text + strspn(text, " \t\r\n");
@@ -234,6 +235,7 @@ static enum status read_content(struct tokenizer *t, const char *path, struct er
             s = tok_tiktoken_read(t, path, text, content.len, e);
     }
     buf_free(&content);
+    if (s == ERR_FORMAT) err_hint(e, "fetch the file again from the model's repository");
     return s;
 }
 
@@ -307,11 +309,10 @@ enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size
 {
     for (size_t i = 0; i < n; i++) {
         size_t len;
-        if (!vocab_text(&t->vocab, ids[i], &len))
-            return err_set(e, ERR_DATA,
-                           "id %d (number %zu of %zu) stands for no token; ids are below "
-                           "%d",
-                           ids[i], i + 1, n, t->vocab.size);
+        if (vocab_text(&t->vocab, ids[i], &len)) continue;
+        err_set(e, ERR_DATA, "id %d (number %zu of %zu) stands for no token; ids are below %d",
+                ids[i], i + 1, n, t->vocab.size);
+        return err_hint(e, "these ids are another tokenizer's");
     }
     if (t->kinds) {
         enum status s = tok_sentencepiece_decode(t, ids, n, out);

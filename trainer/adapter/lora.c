@@ -54,7 +54,7 @@ static enum status check_options(const struct lora_options *o, const struct line
         if (found) continue;
         char names[256];
         list_names(slots, n, names, sizeof names);
-        err_set(e, ERR_CONFIG, "lora_target_modules: no linear is named \"%s\"", o->targets[i]);
+        err_set(e, ERR_CONFIG, "no linear is named \"%s\"", o->targets[i]);
         return err_hint(e, "there are %s; or all-linear", names);
     }
     return OK;

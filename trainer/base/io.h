@@ -38,6 +38,8 @@ MUST_CHECK enum status io_remove_tree(const char *path, struct err *e); /* absen
 
 int io_exists(const char *path);
 int io_is_dir(const char *path);
+int io_same(const char *a,
+            const char *b);             /* one file or directory, whatever the paths; 0: absent */
 int64_t io_file_size(const char *path); /* -1: absent or no regular file */
 
 /* "dir/name" into out[size]; ERR_IO if it does not fit. */

@@ -34,6 +34,7 @@ enum status json_parse_file(const char *path, json_t **out, struct err *e)
     buf_init(&text, JSON_FILE_MAX);
     enum status s = io_read_file(path, &text, e);
     if (!s) s = json_parse_text(text.data ? text.data : "", text.len, path, out, e);
+    if (s == ERR_FORMAT) err_hint(e, "the file is damaged or cut short: fetch or write it again");
     buf_free(&text);
     return s;
 }
@@ -47,7 +48,8 @@ static json_t *member(const json_t *object, const char *key)
 
 static enum status wrong_type(const char *key, const char *want, const char *where, struct err *e)
 {
-    return err_at(e, ERR_FORMAT, where, 0, 0, "\"%s\" should be %s", key, want);
+    err_at(e, ERR_FORMAT, where, 0, 0, "\"%s\" should be %s", key, want);
+    return err_hint(e, "correct it, or fetch or write the file again");
 }
 
 enum status json_get_string(const json_t *object, const char *key, const char **out,

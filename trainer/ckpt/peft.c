@@ -172,6 +172,7 @@ enum status peft_config_read(struct peft_config *out, const char *path, struct e
     }
     TRY(json_parse_file(path, &out->source, e));
     enum status s = parse_config(out, path, e);
+    if (s == ERR_FORMAT) err_hint(e, "take " PEFT_CONFIG_FILE " as PEFT or cria wrote it");
     if (s) peft_config_free(out);
     return s;
 }
@@ -282,12 +283,18 @@ enum status peft_open(struct peft_adapter *out, const char *dir, struct err *e)
     char path[IO_PATH_MAX];
     *out = (struct peft_adapter){0};
     enum status s = peft_config_read(&out->config, dir, e);
+    if (s == ERR_IO)
+        err_hint(e, "an adapter is a directory with " PEFT_CONFIG_FILE " and " PEFT_WEIGHTS_FILE);
     if (!s) s = io_join(path, sizeof path, dir, PEFT_WEIGHTS_FILE, e);
     if (!s && !io_exists(path)) { /* a pickled one, perhaps: that error says more */
         struct tensor_files *none = NULL;
         s = tensor_files_open(&none, dir, e);
         tensor_files_close(none);
-        if (s != ERR_UNSUPPORTED) s = err_at(e, ERR_IO, path, 0, 0, "no such file");
+        if (s != ERR_UNSUPPORTED) {
+            s = err_at(e, ERR_IO, path, 0, 0, "no such file");
+            err_hint(e,
+                     "an adapter is a directory with " PEFT_CONFIG_FILE " and " PEFT_WEIGHTS_FILE);
+        }
     }
     if (!s) s = tensor_files_open(&out->files, path, e);
     if (!s) s = make_modules(out, e);

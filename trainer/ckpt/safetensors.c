@@ -62,6 +62,9 @@ static enum status refuse_pickle(const char *path, struct err *e)
     snprintf(dir, sizeof dir, "%.*s", n, slash ? path : ".");
     err_at(e, ERR_UNSUPPORTED, path, 0, 0,
            "pickled weights are not read, since unpickling runs code");
+    if (strstr(path, "adapter_model"))
+        return err_hint(e, "if you trust it, load it once with PEFT and save it again with "
+                           "save_pretrained(dir, safe_serialization=True)");
     return err_hint(e,
                     "if you trust it, convert it once: python -c \"from transformers import "
                     "AutoModelForCausalLM as M; M.from_pretrained('%s', dtype='auto')"
@@ -91,8 +94,8 @@ static enum status refuse_directory(const char *dir, struct err *e)
     if (found[0]) return refuse_pickle(path, e);
     err_at(e, ERR_IO, dir, 0, 0, "no model.safetensors and no model.safetensors.index.json here");
     TRY(io_join(path, sizeof path, dir, "adapter_model.safetensors", e));
-    return io_exists(path) ? err_hint(e, "this is an adapter: name its base as the model")
-                           : e->code;
+    return err_hint(e, io_exists(path) ? "this is an adapter: name its base as the model"
+                                       : "copy the model's weights there, as safetensors");
 }
 
 /* --- one file's header --- */
@@ -161,9 +164,11 @@ static enum status parse_tensor(struct tensor_info *t, const json_t *v, uint64_t
     const char *type = json_string_value(json_object_get(v, "dtype"));
     if (!type) return bad(path, t->name, e, "\"dtype\" should be a string");
     t->type = file_type_find(type);
-    if (t->type == FILE_TYPES)
-        return err_at(e, ERR_UNSUPPORTED, path, 0, 0, "tensor \"%s\": unknown type \"%s\"",
-                      show(t->name).text, show(type).text);
+    if (t->type == FILE_TYPES) {
+        err_at(e, ERR_UNSUPPORTED, path, 0, 0, "tensor \"%s\": unknown type \"%s\"",
+               show(t->name).text, show(type).text);
+        return err_hint(e, "save the weights as F32, F16 or BF16");
+    }
     TRY(parse_shape(t, json_object_get(v, "shape"), path, e));
     const json_t *offsets = json_object_get(v, "data_offsets");
     const json_t *from = json_array_get(offsets, 0), *to = json_array_get(offsets, 1);
@@ -289,7 +294,10 @@ static enum status open_shard(struct tensor_files *f, int number, const char *pa
     sh->path = mem_strdup(path);
     if (!sh->path) return err_set(e, ERR_MEMORY, "no memory to open %s", path);
     sh->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait for ever */
-    if (sh->fd < 0) return err_errno(e, "%s", path);
+    if (sh->fd < 0) {
+        err_errno(e, "%s", path);
+        return map ? err_hint(e, "the index names this shard: fetch all of them") : e->code;
+    }
     enum status s = read_header(sh, &text, &data_size, e);
     if (!s) s = json_parse_text(text.data, text.len, path, &header, e);
     if (!s) s = take_infos(f, number, header, map, 8 + text.len, data_size, e);
@@ -414,6 +422,7 @@ enum status tensor_files_open(struct tensor_files **out, const char *path, struc
     f = mem_calloc(1, sizeof *f);
     if (!f) return err_set(e, ERR_MEMORY, "no memory to open %s", path);
     enum status s = open_any(f, path, e);
+    if (s == ERR_FORMAT) err_hint(e, "the file is damaged or cut short: fetch or write it again");
     if (s) {
         tensor_files_close(f);
         return s;
@@ -461,11 +470,16 @@ const char *tensor_files_metadata(const struct tensor_files *f, const char *key)
     return json_string_value(json_object_get(f->metadata, key));
 }
 
+#define OTHER_MODEL "the config describes other weights than these: both must be of one model"
+
 enum status tensor_expect(const struct tensor_files *f, const struct tensor_info *t,
                           const char *name, int rank, const int64_t *shape, struct err *e)
 {
     char have[100], want[100];
-    if (!t) return err_at(e, ERR_FORMAT, f->shards[0].path, 0, 0, "tensor \"%s\" is missing", name);
+    if (!t) {
+        err_at(e, ERR_FORMAT, f->shards[0].path, 0, 0, "tensor \"%s\" is missing", name);
+        return err_hint(e, OTHER_MODEL);
+    }
     if (!file_type_is_real(t->type))
         return err_at(e, ERR_FORMAT, tensor_file_path(f, t), 0, 0,
                       "tensor \"%s\" holds %s, not real numbers", show(t->name).text,
@@ -474,8 +488,9 @@ enum status tensor_expect(const struct tensor_files *f, const struct tensor_info
         return OK;
     tensor_shape_text(have, sizeof have, t->rank, t->shape);
     tensor_shape_text(want, sizeof want, rank, shape);
-    return err_at(e, ERR_SHAPE, tensor_file_path(f, t), 0, 0, "%s: shape %s, config wants %s",
-                  show(t->name).text, have, want);
+    err_at(e, ERR_SHAPE, tensor_file_path(f, t), 0, 0, "%s: shape %s, config wants %s",
+           show(t->name).text, have, want);
+    return err_hint(e, OTHER_MODEL);
 }
 
 enum status tensor_read_float(const struct tensor_files *f, const struct tensor_info *t,

@@ -95,6 +95,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], v->name)) continue;
         enum status s = v->run(v, argc - 2, argv + 2, &e);
         if (!s && (fflush(stdout) || ferror(stdout))) s = err_errno(&e, "standard output");
+        if (s == ERR_CONFIG) err_hint(&e, "cria %s --help says more", v->name);
         return report(s, &e);
     }
     return unknown_verb(argv[1]);

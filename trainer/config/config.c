@@ -27,7 +27,8 @@ enum status config_lookup(const struct config_receiver *r, const struct config_s
     const char *names[CONFIG_MAX_NAMES];
     const char *near = config_nearest(name->text, names, config_names(names));
     err_at(r->e, ERR_CONFIG, r->file, name->line, name->column, "unknown key '%.80s'", name->text);
-    return near ? err_hint(r->e, "did you mean %s?", near) : ERR_CONFIG;
+    return near ? err_hint(r->e, "did you mean %s?", near)
+                : err_hint(r->e, "cria train --help lists the keys");
 }
 
 /* Is `text` one of the words of "a|b|c"? */
@@ -65,9 +66,11 @@ static enum status receive_stranger(struct config_receiver *r, const struct conf
                    stranger->advice ? stranger->advice : "");
         return OK;
     }
-    if (stranger->planned)
-        return err_at(r->e, ERR_UNSUPPORTED, r->file, name->line, name->column,
-                      "%s is not supported yet", name->text);
+    if (stranger->planned) {
+        err_at(r->e, ERR_UNSUPPORTED, r->file, name->line, name->column, "%s is not supported yet",
+               name->text);
+        return err_hint(r->e, "remove it: this version would not honour it");
+    }
     err_at(r->e, ERR_CONFIG, r->file, name->line, name->column, "%s is no key of cria", name->text);
     return err_hint(r->e, "%s", stranger->advice);
 }
@@ -138,7 +141,10 @@ enum status config_receive(struct config_receiver *r, const struct config_scalar
                                    .line = value.scalar.line,
                                    .column = value.scalar.column,
                                    .spelling = name->text};
-    TRY(config_set(r->c, key, &value, r->file, &null, r->e));
+    enum status s = config_set(r->c, key, &value, r->file, &null, r->e);
+    if (s)
+        return err_hint(r->e, "%s: %s (%s)", config_name(key), config_rows[key].help,
+                        *config_rows[key].preset ? config_rows[key].preset : "no default");
     if (!null) r->c->origin[key] = *seen;
     return OK;
 }
@@ -149,8 +155,11 @@ static enum status load_file(struct config *c, const char *path, struct err *e)
     buf_init(&text, CONFIG_FILE_MAX);
     struct config_receiver r = {.source = CONFIG_FROM_FILE, .e = e};
     enum status s = io_read_file(path, &text, e);
-    if (s == ERR_FORMAT || (!s && text.len > CONFIG_FILE_MAX))
+    if (s == ERR_IO) err_hint(e, "cria train CONFIG wants a YAML file; configs/ has recipes");
+    if (s == ERR_FORMAT || (!s && text.len > CONFIG_FILE_MAX)) {
         s = err_set(e, ERR_CONFIG, "%s: too large for a config", path);
+        err_hint(e, "it is a file of key: value lines, 1 MB at most; data is named in datasets");
+    }
     if (s) goto out;
     r.c = c;
     r.file = c->file = config_copy(c, path, strlen(path));
@@ -304,6 +313,14 @@ enum status config_fail(const struct config *c, enum config_key key, struct err 
     va_end(ap);
     return err_at(e, ERR_CONFIG, file, origin->line, origin->column, "%s: %s", origin->spelling,
                   text);
+}
+
+enum status config_blame(const struct config *c, enum config_key key, struct err *e)
+{
+    struct err was = *e;
+    config_fail(c, key, e, "%s", was.message);
+    memcpy(e->hint, was.hint, sizeof e->hint);
+    return e->code = was.code;
 }
 
 static int is_empty(const struct config *c, enum config_key key)

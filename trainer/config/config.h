@@ -129,6 +129,9 @@ void config_where(const struct config *c, enum config_key key, char *out, size_t
 enum status config_fail(const struct config *c, enum config_key key, struct err *e, const char *fmt,
                         ...) PRINTF_LIKE(4, 5);
 
+/* Puts the key and its place before what *e already says; its hint and code stay. */
+enum status config_blame(const struct config *c, enum config_key key, struct err *e);
+
 /* ERR_CONFIG with a hint when a key without a default (a path, datasets, a template) is empty. */
 MUST_CHECK enum status config_require(const struct config *c, enum config_key key, struct err *e);
 

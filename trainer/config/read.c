@@ -55,7 +55,8 @@ static enum status parser_failed(const struct reader *y)
         size_t line = 0;
         for (size_t i = 0; i < p->problem_offset && i < y->n; i++) line += y->text[i] == '\n';
         struct config_scalar at = place(y, &(yaml_mark_t){.line = line});
-        return err_at(e, ERR_CONFIG, y->r->file, at.line, 0, "not UTF-8 text: %s", problem);
+        err_at(e, ERR_CONFIG, y->r->file, at.line, 0, "not UTF-8 text: %s", problem);
+        return err_hint(e, "save the file as UTF-8, e.g. iconv -f LATIN1 -t UTF-8");
     }
     struct config_scalar at = place(y, &p->problem_mark);
     const char *context = p->context ? p->context : "";
@@ -123,9 +124,11 @@ static enum status no_such_member(const struct reader *y, const struct config_sc
 {
     static const char *const known[] = {"path", "format"};
     struct err *e = y->r->e;
-    if (!strcmp(name->text, "split") || !strcmp(name->text, "weight"))
-        return err_at(e, ERR_UNSUPPORTED, y->r->file, name->line, name->column,
-                      "%s of a dataset is not supported yet", name->text);
+    if (!strcmp(name->text, "split") || !strcmp(name->text, "weight")) {
+        err_at(e, ERR_UNSUPPORTED, y->r->file, name->line, name->column,
+               "%s of a dataset is not supported yet", name->text);
+        return err_hint(e, "remove it: this version takes each file whole, once an epoch");
+    }
     const char *near = config_nearest(name->text, known, 2);
     err_at(e, ERR_CONFIG, y->r->file, name->line, name->column, "a dataset has no '%.80s'",
            name->text);
@@ -184,7 +187,7 @@ static enum status read_list(struct reader *y, struct config_value *out)
         else if (y->event.type == YAML_MAPPING_START_EVENT)
             TRY(read_item(y, item));
         else
-            return fail(y, "a list inside a list", NULL);
+            return fail(y, "a list inside a list", "one item a line: - ITEM");
         out->n++;
     }
     out->items = items;
@@ -239,8 +242,10 @@ static enum status read_document(struct reader *y)
 {
     TRY(next(y)); /* the stream's start */
     TRY(next(y));
-    if (y->event.type == YAML_STREAM_END_EVENT)
-        return err_at(y->r->e, ERR_CONFIG, y->r->file, 0, 0, "the file is empty");
+    if (y->event.type == YAML_STREAM_END_EVENT) {
+        err_at(y->r->e, ERR_CONFIG, y->r->file, 0, 0, "the file is empty");
+        return err_hint(y->r->e, "one key: value a line; configs/ has recipes");
+    }
     TRY(next(y));
     if (y->event.type != YAML_MAPPING_START_EVENT)
         return fail(y, "a config is a mapping", "one key: value a line");

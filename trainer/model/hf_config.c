@@ -366,10 +366,12 @@ enum status model_config_parse(struct model_config *out, const json_t *object, c
         read_window, read_flags, read_dtype,     read_rest};
     struct reader r = {object, where, out, e};
     *out = (struct model_config){0};
-    if (!json_is_object(object)) return err_at(e, ERR_FORMAT, where, 0, 0, "should be an object");
-    enum status s = OK;
+    enum status s =
+        json_is_object(object) ? OK : err_at(e, ERR_FORMAT, where, 0, 0, "should be an object");
     for (size_t i = 0; i < sizeof parts / sizeof *parts && !s; i++) s = parts[i](&r);
     if (!s && !(out->source = json_deep_copy(object))) s = err_set(e, ERR_MEMORY, "no memory");
+    if (s == ERR_FORMAT || s == ERR_UNSUPPORTED)
+        err_hint(e, "take config.json as it is in the model's repository");
     if (s) model_config_free(out);
     return s;
 }
@@ -383,8 +385,11 @@ enum status model_config_read(struct model_config *out, const char *path, struct
         TRY(io_join(file, sizeof file, path, "config.json", e));
         path = file;
     }
-    TRY(json_parse_file(path, &root, e));
-    enum status s = model_config_parse(out, root, path, e);
+    enum status s = json_parse_file(path, &root, e);
+    if (s == ERR_IO)
+        err_hint(e, "a model is a directory in Hugging Face's layout: config.json, its tokenizer "
+                    "and *.safetensors");
+    if (!s) s = model_config_parse(out, root, path, e);
     json_decref(root);
     return s;
 }

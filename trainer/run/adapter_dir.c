@@ -15,6 +15,13 @@ enum status adapter_dir_open(struct adapter_dir *a, const char *dir, struct err 
     return OK;
 }
 
+enum status adapter_dir_blame(const char *dir, struct err *e)
+{
+    err_wrap(e, "adapter %s", dir);
+    e->hint[0] = 0; /* it was for whoever names targets in a config */
+    return err_hint(e, "it was trained on another model than the one given");
+}
+
 void adapter_dir_close(struct adapter_dir *a)
 {
     mem_free(a->targets);

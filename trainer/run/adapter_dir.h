@@ -16,4 +16,7 @@ struct adapter_dir {
 MUST_CHECK enum status adapter_dir_open(struct adapter_dir *a, const char *dir, struct err *e);
 void adapter_dir_close(struct adapter_dir *a); /* zeroed is fine */
 
+/* What lora_create refused was this adapter's doing: says so in *e; returns its code. */
+enum status adapter_dir_blame(const char *dir, struct err *e);
+
 #endif

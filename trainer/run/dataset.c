@@ -69,16 +69,37 @@ static enum status prepare_sources(const struct dataset_request *r,
     char dir[IO_PATH_MAX], key[HASH_HEX_SIZE], name[HASH_HEX_SIZE + 8];
     struct prepare_options o = options_of(r, sources, n);
     TRY(cache_dir(r->config, dir, sizeof dir, e));
-    TRY(io_make_dirs(dir, e));
+    if (io_make_dirs(dir, e)) {
+        err_hint(e, "the folder around output_dir must be there or can be made, and is writable");
+        return config_blame(r->config, KEY_output_dir, e);
+    }
     TRY(prepare_cache_key(&o, key, e));
     snprintf(name, sizeof name, "%s.h5", key);
     TRY(io_join(out, size, dir, name, e));
     return io_file_size(out) >= 0 ? OK : prepare_at(r->watcher, &o, out, e);
 }
 
+/* Files that are not there are found before anything else is done, at their place in the config. */
+static enum status check_present(const struct dataset_request *r, struct err *e)
+{
+    struct config_datasets list = list_of(r);
+    for (size_t i = 0; i < list.n; i++) {
+        const struct config_dataset *d = &list.items[i];
+        int is_dir = io_is_dir(d->path);
+        if (io_exists(d->path) && !is_dir) continue;
+        config_fail(r->config, r->key, e, "%s %s", d->path,
+                    is_dir ? "is a folder" : "is not there");
+        if (d->line) e->line = d->line, e->column = 0;
+        return err_hint(e, is_dir ? "name the files in it"
+                                  : "paths are taken from the current directory");
+    }
+    return OK;
+}
+
 enum status dataset_prepare(const struct dataset_request *r, char *out, size_t size, struct err *e)
 {
     struct config_datasets list = list_of(r);
+    TRY(check_present(r, e));
     struct prepare_source *sources = mem_calloc(list.n, sizeof *sources);
     if (!sources) return err_set(e, ERR_MEMORY, "no memory for %zu datasets", list.n);
     for (size_t i = 0; i < list.n; i++)
@@ -120,6 +141,7 @@ enum status dataset_open(struct store **out, const struct dataset_request *r, st
         config_fail(r->config, r->key, e, "a prepared .h5 file cannot be mixed with others");
         return err_hint(e, "list the raw files; they are prepared together");
     }
+    TRY(check_present(r, e));
     if (prepared)
         return open_prepared(out, list.items[0].path, r->tokenizer, r->template,
                              train_on_name(train_on_of(r->config)), r->config->tokenize_whole, e);
@@ -136,14 +158,14 @@ void dataset_origin(const struct store *s, int32_t source, int64_t line, char *o
              (long long)line);
 }
 
-static enum status list_templates(struct err *e)
+enum status dataset_list_templates(struct err *e)
 {
     char names[256] = "";
     size_t used = 0;
     for (size_t i = 0; template_at(i); i++)
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
                                  template_at(i)->name);
-    return err_hint(e, "template: one of %s", names);
+    return err_hint(e, "the templates are %s", names);
 }
 
 static enum status unknown_template(const struct config *c, struct err *e)
@@ -152,7 +174,7 @@ static enum status unknown_template(const struct config *c, struct err *e)
         config_fail(c, KEY_template, e, "there is no template \"%s\"", c->template);
     else
         err_set(e, ERR_CONFIG, "stage sft needs a template");
-    return list_templates(e);
+    return dataset_list_templates(e);
 }
 
 enum status dataset_template(const struct config *c, const struct template **out, struct err *e)
@@ -193,9 +215,14 @@ static enum status prepare_named(const struct dataset_file_request *r, char *fil
     struct prepare_options o = {.sources = sources, .max_length = r->max_length};
     struct tokenizer *tokenizer;
     TRY(split_files(files, sources, &o.num_sources, r->format, e));
+    for (size_t i = 0; i < o.num_sources; i++)
+        if (io_same(sources[i].path, r->out)) {
+            err_set(e, ERR_CONFIG, "%s is the data itself", r->out);
+            return err_hint(e, "give another --out");
+        }
     if (r->template && !(o.template = template_find(r->template))) {
         err_set(e, ERR_CONFIG, "there is no template \"%s\"", r->template);
-        return list_templates(e);
+        return dataset_list_templates(e);
     }
     TRY(tokenizer_open(&tokenizer, r->tokenizer, e));
     o.tokenizer = tokenizer;

@@ -71,4 +71,7 @@ void dataset_origin(const struct store *s, int32_t source, int64_t line, char *o
 MUST_CHECK enum status dataset_tools(const struct config *c, struct tokenizer **tokenizer,
                                      const struct template **template, struct err *e);
 
+/* Hints at the names of all templates; returns e->code. */
+enum status dataset_list_templates(struct err *e);
+
 #endif

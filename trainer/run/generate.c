@@ -76,6 +76,11 @@ enum status generate(struct engine *g, struct sampler *s, const int32_t *prompt,
         engine_decode_reset(g);
     enum status status =
         n ? OK : err_set(e, ERR_SHAPE, "an empty prompt and no token to start from");
+    if (!status && n > (size_t)g->options.cache_rows) {
+        status = err_set(e, ERR_SHAPE, "the prompt has %zu tokens, the context holds %d", n,
+                         (int)g->options.cache_rows);
+        err_hint(e, "raise --context, as far as the model goes, or shorten the prompt");
+    }
     if (!status) status = feed(g, prompt + kept, n - kept, logits, e);
     if (!status) status = loop(g, s, o, sequence, listen, context, out, end, logits, e);
     mem_free(logits);

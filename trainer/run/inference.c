@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "data/formats/format.h"
 #include "data/jsonl/jsonl.h"
+#include "run/dataset.h"
 #include "run/sidecar.h"
 #include "run/text_stream.h"
 #include "run/weights.h"
@@ -31,7 +32,7 @@ static enum status find_template(const struct inference_options *o, const struct
     *out = template_find(name);
     if (*out) return OK;
     err_set(e, ERR_CONFIG, "there is no template \"%s\"", name);
-    return err_hint(e, "cria prepare --help lists them");
+    return dataset_list_templates(e);
 }
 
 static void add_stops(struct inference *f, const struct sidecar *s)
@@ -67,7 +68,7 @@ enum status inference_open_engine(struct inference *f, const struct inference_op
     int64_t most = f->config.max_positions, rows = o->context ? o->context : most;
     if (!o->context && rows > CONTEXT_MAX) rows = CONTEXT_MAX;
     if (rows < 2 || rows > most)
-        return err_set(e, ERR_CONFIG, "a context of %lld tokens; this model takes 2 to %lld",
+        return err_set(e, ERR_CONFIG, "--context %lld: this model takes 2 to %lld tokens",
                        (long long)rows, (long long)most);
     struct engine_options options = {
         .device = "cpu",
@@ -79,7 +80,9 @@ enum status inference_open_engine(struct inference *f, const struct inference_op
         .decode_rows = rows < DECODE_ROWS ? (int32_t)rows : DECODE_ROWS,
     };
     if (limits) options.eval_limits = *limits;
-    TRY(engine_describe(&f->engine, &options, e));
+    enum status s = engine_describe(&f->engine, &options, e);
+    if (s == ERR_CONFIG && o->adapter) return adapter_dir_blame(o->adapter, e);
+    TRY(s);
     TRY(engine_allocate(&f->engine, e));
     TRY(weights_load_base(&f->engine, o->model, e));
     return o->adapter ? weights_load_adapter(&f->engine, o->adapter, e) : OK;
@@ -306,11 +309,17 @@ enum status inference_file(struct inference *f, const char *data, const char *ou
     const struct format *format;
     struct jsonl *records = NULL;
     struct file_job j = {.f = f};
+    if (io_same(data, out_path)) {
+        err_set(e, ERR_CONFIG, "%s is the data itself", out_path);
+        return err_hint(e, "give another --out");
+    }
     TRY(format_detect(data, 0, &format, e));
     buf_init(&j.text, TEXT_MAX);
     FILE *out = fopen(out_path, "w");
     enum status s = out ? jsonl_open(&records, data, 0, e) : err_errno(e, "%s", out_path);
     if (!s) s = answer_all(&j, records, format, out, out_path, told, context, e);
+    if (s && j.done)
+        log_notice("%s holds the %lld answers until then", out_path, (long long)j.done);
     if (out && fclose(out) && !s) s = err_errno(e, "%s", out_path);
     if (j.too_long)
         log_warning("%s: %lld prompts do not fit the context of %d tokens and have no response",

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/io.h"
+#include "base/log.h"
 #include "run/adapter_dir.h"
 #include "run/engine.h"
 #include "run/sidecar.h"
@@ -40,18 +41,28 @@ static enum status write_config(struct model_config *c, const char *dir, struct 
     return model_config_write(c, path, e);
 }
 
+/* Half a model must not be taken for a whole one. */
+static void remove_half(const char *out)
+{
+    struct err ignored = {0};
+    if (io_remove_tree(out, &ignored)) log_warning("%s is not whole: remove it", out);
+}
+
 enum status new_model_init(const char *config_path, const char *out, uint64_t seed, struct err *e)
 {
     struct model_config config = {0};
     struct engine g = {0};
     struct engine_options options = {.device = "cpu", .config = &config, .positions = 1};
+    int made = 0;
     enum status s = model_config_read(&config, config_path, e);
     if (!s) s = engine_describe(&g, &options, e);
     if (!s) s = engine_allocate(&g, e);
     if (!s) s = model_init_weights(&g.model, &g.device, seed, e);
     if (!s) s = make_empty_dir(out, e);
+    if (!s) made = 1;
     if (!s) s = weights_save_base(&g, out, stored_as(config.dtype), e);
     if (!s) s = write_config(&config, out, e);
+    if (s && made) remove_half(out);
     engine_free(&g);
     model_config_free(&config);
     return s;
@@ -75,21 +86,27 @@ enum status new_model_merge(const char *base, const char *adapter, const char *o
     struct model_config config = {0};
     struct adapter_dir dir = {0};
     struct engine g = {0};
+    int made = 0;
     enum status s = model_config_read(&config, base, e);
     if (!s) s = adapter_dir_open(&dir, adapter, e);
     struct engine_options options = {
         .device = "cpu", .config = &config, .lora = &dir.options, .positions = 1};
-    if (!s) s = engine_describe(&g, &options, e);
+    if (!s) {
+        s = engine_describe(&g, &options, e);
+        if (s == ERR_CONFIG) adapter_dir_blame(adapter, e);
+    }
     if (!s) s = engine_allocate(&g, e);
     if (!s) s = weights_load_base(&g, base, e);
     if (!s) s = weights_load_adapter(&g, adapter, e);
     if (!s) s = lora_merge(&g.lora, &g.device, e);
     if (!s) s = make_empty_dir(out, e);
+    if (!s) made = 1;
     if (!s && type == FILE_TYPES) type = stored_as(config.dtype);
     if (!s) s = weights_save_base(&g, out, type, e);
     if (!s) config.dtype = dtype_of(type);
     if (!s) s = write_config(&config, out, e);
     if (!s) s = copy_companions(base, adapter, out, &config, e);
+    if (s && made) remove_half(out);
     engine_free(&g);
     adapter_dir_close(&dir);
     model_config_free(&config);

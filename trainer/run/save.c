@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -367,20 +366,16 @@ static int holds_something(const char *dir)
     return entries > 0;
 }
 
-static int same_place(const char *a, const char *b)
-{
-    struct stat x, y;
-    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static enum status find_checkpoint(struct session *s, struct err *e)
 {
     const char *resume = s->config->resume_from_checkpoint;
     int64_t step = -1;
     if (!resume) return OK;
     if (strcmp(resume, "auto")) {
-        if (!io_is_dir(resume))
-            return config_fail(s->config, KEY_resume_from_checkpoint, e, "no directory %s", resume);
+        if (!io_is_dir(resume)) {
+            config_fail(s->config, KEY_resume_from_checkpoint, e, "no directory %s", resume);
+            return err_hint(e, "auto takes the newest checkpoint in output_dir, if there is one");
+        }
         snprintf(s->resume, sizeof s->resume, "%s", resume);
         return OK;
     }
@@ -459,9 +454,13 @@ static int is_unfinished(const char *dir)
 enum status save_check_output(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
-    if (same_place(c->output_dir, c->model_name_or_path)) {
+    if (io_same(c->output_dir, c->model_name_or_path)) {
         config_fail(c, KEY_output_dir, e, "%s is the base model's own directory", c->output_dir);
         return err_hint(e, "give a directory of its own to the run");
+    }
+    if (io_exists(c->output_dir) && !io_is_dir(c->output_dir)) {
+        config_fail(c, KEY_output_dir, e, "%s is a file", c->output_dir);
+        return err_hint(e, "give a directory; it is made if it is not there");
     }
     TRY(find_checkpoint(s, e));
     if (s->resume[0] || !holds_something(c->output_dir)) return OK;

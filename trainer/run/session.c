@@ -94,7 +94,7 @@ static enum status open_train_loader(struct session *s, struct err *e)
                                (uint64_t)c->seed};
     enum status status = loader_split(&s->split, store_info(s->store)->num_documents, c->val_size,
                                       (uint64_t)c->seed, e);
-    if (status == ERR_CONFIG) return config_fail(c, KEY_val_size, e, "%s", e->message);
+    if (status == ERR_CONFIG) return config_blame(c, KEY_val_size, e);
     TRY(status);
     return loader_open(&s->train_loader, s->store, s->split.train, &o, e);
 }
@@ -217,7 +217,10 @@ static enum status lay_out(struct session *s, struct err *e)
         set_lora(s);
         o.lora = &s->lora;
     }
-    TRY(engine_describe(&s->engine, &o, e));
+    enum status status = engine_describe(&s->engine, &o, e);
+    if (status == ERR_CONFIG && o.lora) /* a target the model does not have */
+        return config_blame(c, KEY_lora_target_modules, e);
+    TRY(status);
     return engine_measure(&s->engine, e);
 }
 

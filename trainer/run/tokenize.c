@@ -56,8 +56,10 @@ static enum status decode(struct job *t, const char *text, size_t n, struct err 
         }
         errno = 0;
         long id = strtol(at, &behind, 10);
-        if (behind == at || errno || id < 0 || id > INT32_MAX)
-            return err_set(e, ERR_FORMAT, "\"%.20s\" is no token id", at);
+        if (behind == at || errno || id < 0 || id > INT32_MAX) {
+            err_set(e, ERR_FORMAT, "\"%.20s\" is no token id", at);
+            return err_hint(e, "--decode reads ids, whole numbers separated by spaces");
+        }
         TRY(id_list_append(&t->ids, &(int32_t){(int32_t)id}, 1));
         at = behind;
     }

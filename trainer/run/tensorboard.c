@@ -86,7 +86,8 @@ static enum status begin_event(struct tensorboard *t, int64_t step)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     buf_clear(&t->event);
-    TRY(put_little(&t->event, 0, 8 + 4)); /* length and its checksum: known at the end */
+    TRY(put_little(&t->event, 0, 8)); /* length and its checksum: known at the end */
+    TRY(put_little(&t->event, 0, 4));
     TRY(put_double(&t->event, 1, (double)now.tv_sec + 1e-9 * (double)now.tv_nsec));
     return put_int(&t->event, 2, step);
 }

@@ -70,24 +70,35 @@ static double place_y(const struct frame *f, double y)
     return BOTTOM - (y - f->y0) / (f->y1 - f->y0) * (BOTTOM - TOP);
 }
 
+/* Smallest, largest and (if any) one that is no number, of from ... to-1, in their order. */
+static size_t pick(const double *y, size_t from, size_t to, size_t out[3])
+{
+    size_t low = SIZE_MAX, high = SIZE_MAX, gap = SIZE_MAX, n = 0;
+    for (size_t i = from; i < to; i++) {
+        if (!isfinite(y[i]))
+            gap = i;
+        else if (low == SIZE_MAX)
+            low = high = i;
+        else if (y[i] < y[low])
+            low = i;
+        else if (y[i] > y[high])
+            high = i;
+    }
+    for (size_t i = from; i < to && n < 3; i++)
+        if (i == low || i == high || i == gap) out[n++] = i;
+    return n;
+}
+
 size_t chart_thin(const double *y, size_t n, size_t index[CHART_POINTS_MAX])
 {
-    size_t kept = 0, buckets = CHART_POINTS_MAX / 2 - 1;
+    size_t kept = 0, buckets = CHART_POINTS_MAX / 3 - 1;
     if (n <= CHART_POINTS_MAX) {
         for (size_t i = 0; i < n; i++) index[i] = i;
         return n;
     }
     index[kept++] = 0;
-    for (size_t b = 0; b < buckets; b++) {
-        size_t from = 1 + b * (n - 2) / buckets, to = 1 + (b + 1) * (n - 2) / buckets;
-        size_t low = from, high = from;
-        for (size_t i = from; i < to; i++) {
-            if (!(y[i] >= y[low])) low = i; /* what is no number is kept too: it is a gap */
-            if (!(y[i] <= y[high])) high = i;
-        }
-        index[kept++] = low < high ? low : high;
-        if (low != high) index[kept++] = low < high ? high : low;
-    }
+    for (size_t b = 0; b < buckets; b++)
+        kept += pick(y, 1 + b * (n - 2) / buckets, 1 + (b + 1) * (n - 2) / buckets, index + kept);
     index[kept++] = n - 1;
     return kept;
 }

@@ -20,7 +20,8 @@ static const char style[] =
     "font:16px/1.5 system-ui,-apple-system,\"Segoe UI\",Roboto,\"Noto Sans\",sans-serif}"
     "main{max-width:76rem;margin:0 auto;padding:1.5rem 1.25rem 4rem}"
     "h1{font-size:1.6rem;line-height:1.25;margin:.2rem 0 .3rem;overflow-wrap:anywhere}"
-    "h2{font-size:1.15rem;margin:0 0 .8rem}h3{font-size:1rem;margin:1.2rem 0 .4rem;"
+    "h2{font-size:1.15rem;margin:0 0 "
+    ".8rem}h2::first-letter{text-transform:uppercase}h3{font-size:1rem;margin:1.2rem 0 .4rem;"
     "overflow-wrap:anywhere}"
     "p{margin:.3rem 0 .8rem}.faint{color:var(--faint)}"
     "section{margin:2.2rem 0 0;padding-top:1.2rem;border-top:1px solid var(--line)}"
@@ -50,8 +51,9 @@ static const char style[] =
     ".wide{overflow-x:auto}"
     "table{border-collapse:collapse;font-size:.92rem}"
     "th,td{text-align:left;vertical-align:top;padding:.25rem .9rem .25rem 0;"
-    "border-bottom:1px solid var(--line);overflow-wrap:anywhere}"
-    "thead th{color:var(--faint);font-weight:500;overflow-wrap:normal}tbody th{font-weight:500}"
+    "border-bottom:1px solid var(--line)}th bdi,td bdi{overflow-wrap:anywhere}"
+    "td.v,th:has(bdi){min-width:9rem}"
+    "thead th{color:var(--faint);font-weight:500}tbody th{font-weight:500}"
     "th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}"
     "td.bar{width:14rem;min-width:7rem}td.bar i{display:block;height:.8rem;margin-top:.35rem;"
     "background:var(--a);border-radius:2px;min-width:1px}"
@@ -66,6 +68,7 @@ static const char style[] =
     ".answers{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,16rem),1fr));"
     "gap:.7rem;margin:.4rem 0 1.4rem}"
     ".answers>div{background:var(--panel);border-radius:.5rem;padding:.6rem .8rem}"
+    ".answers .t{max-height:20rem;overflow:auto}"
     ".answers h4{margin:0 0 .3rem;font-size:.85rem;font-weight:500;color:var(--faint)}"
     ".prompt{border-left:3px solid var(--line);padding-left:.8rem;max-height:16rem;overflow:auto}"
     ".doc{background:var(--panel);border-radius:.5rem;padding:.7rem .9rem;margin:.8rem 0}"
@@ -75,11 +78,11 @@ static const char style[] =
     "@media(max-width:40rem){.turn{grid-template-columns:1fr;gap:0}}"
     "mark{background:var(--good-ground);color:var(--good);"
     "box-shadow:inset 0 -2px var(--good-line)}"
-    ".sp{font-weight:700}"
+    ".sp{font-weight:700;direction:ltr;unicode-bidi:isolate}"
     "#tokens:checked~* .t span:not(.c),#tokens:checked~* .t mark{outline:1px solid var(--line);"
     "outline-offset:-1px}#tokens:checked~* .t mark{outline-color:var(--good-line)}"
-    "a{color:var(--a)}"
-    "@media print{.prompt{max-height:none}section{break-inside:avoid-page}}";
+    "@media(max-width:40rem){svg text{font-size:19px}main{padding:1rem .8rem 3rem}}"
+    "@media print{.prompt,.answers .t{max-height:none}section{break-inside:avoid-page}}";
 
 /* Where the pointer is over a chart, the values of the nearest step; the tables say the same. */
 static const char script[] =
@@ -214,6 +217,22 @@ void html_fact(struct html *h, const char *name, const char *value)
     html_string(h, value);
     html_put(h, "</bdi></td></tr>\n");
 }
+
+void html_table(struct html *h, const char *columns)
+{
+    html_put(h, "<div class=wide><table><thead><tr>");
+    for (const char *at = columns; *at;) {
+        int right = *at == '#';
+        size_t n = strcspn(at += right, "|");
+        html_put(h, right ? "<th scope=col class=n>" : "<th scope=col>");
+        html_text(h, at, n);
+        html_put(h, "</th>");
+        at += n + (at[n] == '|');
+    }
+    html_put(h, "</tr></thead>\n<tbody>\n");
+}
+
+void html_table_end(struct html *h) { html_put(h, "</tbody></table></div>\n"); }
 
 void html_bar(struct html *h, double share)
 {

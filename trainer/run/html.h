@@ -61,6 +61,11 @@ void html_tile(struct html *h, const char *label, const char *value, const char 
 /* <tr><th>name<td>value</tr> of a two-column table. */
 void html_fact(struct html *h, const char *name, const char *value);
 
+/* A table to the end of its head: columns separated by |, those of numbers begin with #. After the
+ * rows html_table_end. */
+void html_table(struct html *h, const char *columns);
+void html_table_end(struct html *h);
+
 /* A table cell with a bar of that share (0 ... 1) of its width. */
 void html_bar(struct html *h, double share);
 

@@ -59,12 +59,9 @@ static void write_sources(struct html *h, const json_t *report)
 {
     size_t i;
     json_t *s, *sources = json_object_get(report, "sources");
-    html_put(h, "<div class=wide><table><thead><tr><th scope=col>source<th scope=col>format"
-                "<th scope=col class=n>records<th scope=col class=n>kept<th scope=col class=n>"
-                "dropped<th scope=col class=n>tokens<th scope=col class=n>trained<th scope=col "
-                "class=n>longest</tr></thead><tbody>\n");
+    html_table(h, "source|format|#records|#kept|#dropped|#tokens|#trained|#longest");
     json_array_foreach(sources, i, s) source_row(h, s, string(s, "path"));
-    html_put(h, "</tbody></table></div>\n");
+    html_table_end(h);
 }
 
 /* What a drop reason, or a repair, says to people. */
@@ -86,7 +83,9 @@ static void tally_row(struct html *h, const json_t *source, const char *text, co
     html_element(h, "td", text);
     count_cell(h, number(tally, "count"));
     html_put(h, "<td>");
-    html_string(h, string(source, "places"));
+    const char *places_are = string(source, "places"); /* "lines", "records" */
+    size_t length = strlen(places_are);
+    html_text(h, places_are, length - (length && number(tally, "count") == 1));
     json_array_foreach(places, i, place)
         html_format(h, "%s %lld", i ? "," : "", (long long)json_integer_value(place));
     if ((size_t)number(tally, "count") > json_array_size(places)) html_put(h, ", …");
@@ -108,9 +107,8 @@ static void write_drops(struct html *h, const json_t *report)
         html_put(h, "<p class=faint>No record was dropped or changed.</p>\n");
         return;
     }
-    html_put(h, "<h3>Dropped, and why</h3><div class=wide><table><thead><tr><th scope=col>source"
-                "<th scope=col>reason<th scope=col class=n>records<th scope=col>the first"
-                "</tr></thead><tbody>\n");
+    html_put(h, "<h3>Dropped, and why</h3>");
+    html_table(h, "source|reason|#records|the first");
     json_array_foreach(sources, i, s)
     {
         json_object_foreach(json_object_get(s, "dropped"), name, tally)
@@ -120,7 +118,7 @@ static void write_drops(struct html *h, const json_t *report)
         tally_row(h, s, "kept, without a last question that has no reply",
                   json_object_get(s, "left_out_trailing_question"));
     }
-    html_put(h, "</tbody></table></div>\n");
+    html_table_end(h);
 }
 
 static void write_lengths(struct html *h, const json_t *total)
@@ -136,9 +134,8 @@ static void write_lengths(struct html *h, const json_t *total)
         if (n > most) most = n;
     }
     if (first == SIZE_MAX) return;
-    html_put(h, "<h3>Lengths</h3><div class=wide><table><thead><tr><th scope=col>tokens<th "
-                "scope=col class=n>documents<th scope=col><span class=faint>share of the largest"
-                "</span></tr></thead><tbody>\n");
+    html_put(h, "<h3>Lengths</h3>");
+    html_table(h, "tokens|#documents|of the largest");
     json_array_foreach(lengths, i, bucket)
     {
         int64_t n = number(bucket, "documents"), from = end + 1;
@@ -153,7 +150,7 @@ static void write_lengths(struct html *h, const json_t *total)
         html_bar(h, (double)n / (double)most);
         html_put(h, "</tr>\n");
     }
-    html_put(h, "</tbody></table></div>\n");
+    html_table_end(h);
 }
 
 void html_data(struct html *h, const json_t *report)

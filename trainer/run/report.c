@@ -103,11 +103,8 @@ static void write_log_table(struct html *h, const json_t *history)
     static const char *const keys[] = {"loss",      "mean_token_accuracy", "learning_rate",
                                        "grad_norm", "tokens_per_second",   "eval_loss"};
     size_t n = json_array_size(history), every = n / 200 + 1;
-    html_put(h, "<details><summary>The same as a table</summary><div class=wide><table><thead>"
-                "<tr><th scope=col class=n>step<th scope=col class=n>loss<th scope=col class=n>"
-                "accuracy<th scope=col class=n>learning rate<th scope=col class=n>gradient norm"
-                "<th scope=col class=n>tokens/s<th scope=col class=n>evaluation loss"
-                "</tr></thead><tbody>\n");
+    html_put(h, "<details><summary>The same as a table</summary>");
+    html_table(h, "#step|#loss|#accuracy|#learning rate|#gradient norm|#tokens/s|#evaluation loss");
     for (size_t i = 0; i < n; i++) {
         json_t *line = json_array_get(history, i);
         if (i % every && i + 1 < n && !json_object_get(line, "eval_loss")) continue;
@@ -122,7 +119,8 @@ static void write_log_table(struct html *h, const json_t *history)
         }
         html_put(h, "</tr>\n");
     }
-    html_put(h, "</tbody></table></div></details>\n");
+    html_table_end(h);
+    html_put(h, "</details>\n");
 }
 
 static enum status write_curves(struct html *h, const json_t *history, struct err *e)
@@ -292,7 +290,7 @@ static void write_answer(struct html *h, const char *heading, const char *text, 
     html_put(h, "<div>");
     html_element(h, "h4", heading);
     if (text && text[0]) {
-        html_put(h, "<div class=t dir=auto>");
+        html_put(h, "<div class=t dir=auto tabindex=0>");
         html_string(h, text);
         html_put(h, "</div>");
     } else {
@@ -397,8 +395,7 @@ static enum status write_key(struct html *h, const struct config *c, enum config
 static enum status write_keys(struct html *h, const struct config *c, int set, struct err *e)
 {
     const char *section = "";
-    html_put(h, "<div class=wide><table><thead><tr><th scope=col>key<th scope=col>value"
-                "<th scope=col>from</tr></thead>\n<tbody>\n");
+    html_table(h, "key|value|from");
     for (int key = 0; key < CONFIG_NUM_KEYS; key++) {
         if ((config_is_set(c, (enum config_key)key) != 0) != set) continue;
         if (strcmp(section, config_section((enum config_key)key))) {
@@ -409,7 +406,7 @@ static enum status write_keys(struct html *h, const struct config *c, int set, s
         }
         TRY(write_key(h, c, (enum config_key)key, e));
     }
-    html_put(h, "</tbody></table></div>\n");
+    html_table_end(h);
     return OK;
 }
 

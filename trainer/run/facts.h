@@ -4,7 +4,8 @@
  * an object becomes a heading with a list of names and values; an array of objects becomes a
  * table, whose columns are the members of its first row; an array of numbers or words is joined
  * by commas; all else is a name and a value. Numbers are given with separators, underscores in
- * names become spaces, members named "kind" and "path" at the top are the caller's to show.
+ * names and headings become spaces, members named "kind" and "path" at the top are the caller's to
+ * show.
  */
 #ifndef CRIA_RUN_FACTS_H
 #define CRIA_RUN_FACTS_H

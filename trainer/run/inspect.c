@@ -103,15 +103,25 @@ enum status inspect_text(struct inspection *in, const struct inspect_look *look,
     return in->store ? inspect_documents_text(in, look, out, e) : OK;
 }
 
-static void write_account(struct html *h, const struct inspection *in)
+/* The facts; of a dataset with prepare's account in place of what it says better. */
+static void write_facts(struct html *h, const struct inspection *in)
 {
-    const char *text = store_info(in->store)->report;
-    json_t *report = NULL;
+    const char *text = in->store ? store_info(in->store)->report : "{}";
+    json_t *report = NULL, *facts = json_copy(in->facts);
     struct err ignored = {0};
-    html_section(h, "records");
     if (json_parse_text(text, strlen(text), "report", &report, &ignored)) report = NULL;
-    html_data(h, report);
-    html_close(h);
+    int known = json_is_object(json_object_get(report, "total"));
+    if (known) {
+        json_object_del(facts, "sources");
+        json_object_del(facts, "lengths");
+    }
+    facts_html(h, facts);
+    if (known) {
+        html_section(h, "records");
+        html_data(h, report);
+        html_close(h);
+    }
+    json_decref(facts);
     json_decref(report);
 }
 
@@ -126,11 +136,8 @@ enum status inspect_html(struct inspection *in, const char *path, struct err *e)
     html_put(&h, " <bdi>");
     html_string(&h, fact(in, "path"));
     html_put(&h, "</bdi></p>\n");
-    facts_html(&h, in->facts);
-    if (in->store) {
-        write_account(&h, in);
-        s = inspect_documents_html(in, &h, e);
-    }
+    write_facts(&h, in);
+    if (in->store) s = inspect_documents_html(in, &h, e);
     if (!s) s = html_end(&h, e);
     if (!s) s = io_write_file(path, h.text.data, h.text.len, e);
     html_free(&h);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/mem.h"
 #include "run/facts.h"
 #include "run/inspect.h"
 #include "run/token_view.h"
@@ -84,7 +85,7 @@ enum status inspect_dataset(struct inspection *in, struct err *e)
 {
     const struct store_info *info = store_info(in->store);
     int64_t longest;
-    json_t *buckets = lengths(info, &longest);
+    json_t *files = sources(info), *buckets = lengths(info, &longest);
     double share =
         info->num_tokens ? 100.0 * (double)info->num_targets / (double)info->num_tokens : 0;
     int failed = json_object_set_new(in->facts, "kind", json_string("dataset")) ||
@@ -95,8 +96,9 @@ enum status inspect_dataset(struct inspection *in, struct err *e)
                  json_object_set_new(in->facts, "supervised_percent", json_real(share)) ||
                  json_object_set_new(in->facts, "longest", json_integer(longest)) ||
                  json_object_set_new(in->facts, "made_with", making(in)) ||
-                 json_object_set_new(in->facts, "sources", sources(info)) ||
-                 json_object_set(in->facts, "lengths", buckets);
+                 json_object_set(in->facts, "sources", files) ||
+                 json_object_set(in->facts, "lengths", buckets) || mem_failed();
+    json_decref(files);
     json_decref(buckets);
     if (failed)
         return err_set(e, ERR_MEMORY, "no memory for the facts of %s", store_path(in->store));
@@ -340,7 +342,8 @@ static enum status show_json(struct inspection *in, int64_t number, const struct
     if (!s && in->tokenizer)
         json_object_set_new(o, "text", json_stringn(text.data ? text.data : "", text.len));
     buf_free(&text);
-    if (!s && json_array_append(to, o)) s = err_set(e, ERR_MEMORY, "no memory for the JSON form");
+    if (!s && (json_array_append(to, o) || mem_failed()))
+        s = err_set(e, ERR_MEMORY, "no memory for the JSON form");
     json_decref(o);
     return s;
 }

@@ -100,7 +100,7 @@ static json_t *tally_row(const char *kind, const struct tally *t, int64_t all)
     return json_pack("{s:s, s:I, s:I, s:f, s:s, s:s}", "kind", kind, "tensors",
                      (json_int_t)t->tensors, "parameters", (json_int_t)t->parameters, "percent",
                      all ? 100.0 * (double)t->parameters / (double)all : 0.0, "size",
-                     text_bytes((double)t->bytes, bytes), "stored_as", types);
+                     text_bytes((double)t->bytes, bytes), "type", types);
 }
 
 static void add(struct tally *to, const struct tally *one)
@@ -134,6 +134,10 @@ static enum status put_weights(json_t *facts, const struct tensor_files *f, int6
         if (tallies[k].tensors)
             json_array_append_new(rows, tally_row(kinds[k].kind, &tallies[k], n));
     json_array_append_new(rows, tally_row("all", &all, n));
+    if (mem_failed()) {
+        json_decref(rows);
+        return err_set(e, ERR_MEMORY, "no memory for the facts");
+    }
     TRY(put(facts, "parameters", json_integer(n), e));
     if (expected && expected != n) {
         char text[96];
@@ -207,7 +211,8 @@ static enum status put_tokenizer(json_t *facts, const char *dir, struct err *e)
         json_object_set_new(o, "puts_bos_first", json_boolean(tokenizer_adds_bos(t)));
         json_object_set_new(o, "chat_template", json_boolean(tokenizer_chat_template(t) != NULL));
         json_object_set_new(o, "hash", json_string(tokenizer_hash(t)));
-        s = put_template(facts, dir, t, e);
+        s = mem_failed() ? err_set(e, ERR_MEMORY, "no memory for the facts")
+                         : put_template(facts, dir, t, e);
         if (!s)
             s = put(facts, "tokenizer", o, e);
         else
@@ -331,6 +336,7 @@ static enum status put_norms(json_t *facts, const struct peft_adapter *a, struct
         json_object_set_new(row_of(rows, path), dot ? dot + 1 : path, facts_real(scale * norm));
     }
     mem_free(order);
+    if (!s && mem_failed()) s = err_set(e, ERR_MEMORY, "no memory for the norms");
     if (!s && largest == 0)
         s = put(facts, "note", json_string("every B is 0: it changes nothing yet"), e);
     if (!s) return put(facts, "norm_of_scaled_BA", rows, e);

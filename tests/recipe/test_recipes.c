@@ -10,7 +10,7 @@
 #include "config/config.h"
 #include "model/hf_config.h"
 #include "support/check.h"
-#include "support/run_binary.h"
+#include "support/run_line.h"
 
 #define COMMAND "# cria train "
 #define SECONDS 120
@@ -82,7 +82,7 @@ static void plan(const char *arguments)
     json_t *plan = NULL;
     int64_t total = 0, run = 0;
     snprintf(line, sizeof line, "plan %s --json", arguments);
-    run_binary(&r, NULL, line, SECONDS);
+    run_line(&r, NULL, line, SECONDS);
     if (r.exit_code != 0 && r.exit_code != 3)
         fail_msg("cria %s: exit %d\n%s", line, r.exit_code, r.err);
     CHECK_OK(json_parse_text(r.out, strlen(r.out), "the plan", &plan, &e), &e);

@@ -8,7 +8,7 @@
 #include "ckpt/trainer_state.h"
 #include "config/config.h"
 #include "support/check.h"
-#include "support/run_binary.h"
+#include "support/run_line.h"
 
 #define BESIDE "../shared/data" /* where recipes look, from the repository's root */
 #define STEPS 2
@@ -47,7 +47,7 @@ static void run_recipe(const char *recipe, const char *dir)
     snprintf(line, sizeof line, "train %s %s %s output_dir=%s max_steps=%d", recipe, model, data,
              out, STEPS);
     config_free(&c);
-    run_binary(&r, NULL, line, SECONDS);
+    run_line(&r, NULL, line, SECONDS);
     if (r.exit_code) fail_msg("cria %s: exit %d\n%s", line, r.exit_code, r.err);
     check_end(out);
     CHECK_OK(io_remove_tree(out, &e), &e);

@@ -88,9 +88,16 @@ double device_gemm_peak(struct device *d, double seconds)
  * is summed over; columns add little. Measured (0.3.21, SkylakeX, 2 threads), rows x columns,
  * depth: 128256x16, 512: 129 MB; 128256x1024, 512: 129 MB; 24576x64, 1024: 44 MB; 24576x2048, 4096:
  * 45 MB; 24576x64, 768: 37 MB; 512x2816, 1024: 2.9 MB. So the rows are those of the run, and few
- * columns do.
+ * columns do. Its buffers end at 128 MB a thread, so rows and operands may end somewhere too.
  */
-enum { TOUCH_DEPTH = 2048, TOUCH_RESULT = 1 << 20, TOUCH_COLS_MIN = 16, TOUCH_COLS_MAX = 2048 };
+enum {
+    TOUCH_ROWS = 1 << 19,
+    TOUCH_DEPTH = 2048,
+    TOUCH_RESULT = 1 << 20,  /* elements */
+    TOUCH_OPERAND = 1 << 28, /* elements */
+    TOUCH_COLS_MIN = 16,
+    TOUCH_COLS_MAX = 2048
+};
 
 static int32_t clamp(int32_t n, int32_t least, int32_t most)
 {
@@ -102,8 +109,9 @@ static int32_t clamp(int32_t n, int32_t least, int32_t most)
 static enum status touch_product(struct device *d, int kind, int32_t rows, int32_t cols,
                                  int32_t depth, struct err *e)
 {
+    rows = clamp(rows, 1, TOUCH_ROWS);
     cols = clamp(cols, 1, clamp(TOUCH_RESULT / rows, TOUCH_COLS_MIN, TOUCH_COLS_MAX));
-    depth = clamp(depth, 1, TOUCH_DEPTH);
+    depth = clamp(depth, 1, clamp(TOUCH_OPERAND / rows, 1, TOUCH_DEPTH));
     const size_t each = dtype_size(d->type), r = (size_t)rows, c = (size_t)cols;
     const size_t k = (size_t)depth, bytes[3] = {r * c * each, r * k * each, k * c * each};
     void *m[3];

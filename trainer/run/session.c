@@ -239,7 +239,7 @@ static enum status warm_up(struct session *s, struct err *e)
     double peak = device_gemm_peak(d, PEAK_SECONDS);
     enum status status = engine_touch_products(&s->engine, d, e);
     size_t after = memory_peak();
-    if (after > before) s->memory.transient = after;
+    if (after > before) s->memory.transient = after + ((size_t)1 << 20); /* it varies a little */
     if (d == &cpu)
         device_close(&cpu);
     else
@@ -284,7 +284,8 @@ enum status session_prepare(struct session *s, const struct config *config,
     make_schedule(s);
     TRY(lay_out(s, e));
     memory_take(&s->memory, MEMORY_graph);
-    TRY(warm_up(s, e));
+    const struct engine_memory *m = &s->engine.memory;
+    if (m->run + m->step + m->scratch < memory_available(NULL)) TRY(warm_up(s, e)); /* it may fit */
     memory_take(&s->memory, MEMORY_blas);
     foresee(s);
     return OK;

@@ -72,6 +72,12 @@ static json_t *parse(const char *text)
     return o;
 }
 
+static void check_run(struct ran r, int code)
+{
+    CHECK_EXIT(&r, code);
+    ran_free(&r);
+}
+
 /* --- help and usage --- */
 
 /* Each verb of the overview explains itself: how it is called, and every option. */
@@ -288,6 +294,73 @@ static void test_generate_file(void **state)
     ran_free(&r);
 }
 
+/* --- eval and chat --- */
+
+static void test_eval(void **state)
+{
+    (void)state;
+    char files[600];
+    write_text(path("ask2.jsonl"), "{\"instruction\": \"Hello\", \"output\": \"Hi.\"}\n");
+    snprintf(files, sizeof files, "%s,%s", path("data.jsonl"), path("ask2.jsonl"));
+    struct ran r = run_cria(NULL, "eval", "--model", TINY_MODEL, "--template", "orca", "--data",
+                            files, "--generate", "--max-new-tokens", "8", "--json", NULL);
+    CHECK_EXIT(&r, 0);
+    json_t *o = parse(r.out), *list = json_object_get(o, "sources");
+    assert_true(json_real_value(json_object_get(o, "loss")) > 0);
+    assert_true(json_real_value(json_object_get(o, "perplexity")) > 1);
+    assert_true(json_integer_value(json_object_get(o, "num_tokens")) > 0);
+    assert_true(json_is_real(json_object_get(o, "exact_match")));
+    assert_true(json_is_real(json_object_get(o, "prefix_match")));
+    assert_int_equal(json_array_size(list), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(list, 1), "path")),
+                        path("ask2.jsonl"));
+    json_decref(o);
+    ran_free(&r);
+    r = run_cria(NULL, "eval", "--model", TINY_MODEL, "--template", "orca", "--data",
+                 path("data.jsonl"), "--generate", "--match", "exact", NULL);
+    CHECK_EXIT(&r, 0);
+    CHECK_HAS(r.out, "exact");
+    assert_null(strstr(r.out, "prefix"));
+    ran_free(&r);
+    r = run_cria(NULL, "eval", "model_name_or_path=" TINY_MODEL, set("datasets", "data.jsonl"),
+                 set("output_dir", "none"), "template=orca", NULL);
+    CHECK_EXIT(&r, 2);
+    CHECK_HAS(r.err, "nothing is held out");
+    ran_free(&r);
+}
+
+/* From a pipe: messages by the line, answers on stdout, all else on stderr. */
+static void test_chat(void **state)
+{
+    (void)state;
+    char input[512];
+    snprintf(input, sizeof input,
+             "/save %s\nHello\n/rest\n\n/system Be brief.\nTwo \\\nlines\n/save %s\n/quit\nno\n",
+             path("chat.jsonl"), path("chat.jsonl"));
+    struct ran one = generate(NULL, NULL, NULL, NULL);
+    struct ran r = run_cria(input, "chat", "--model", TINY_MODEL, "--template", "vicuna",
+                            "--max-new-tokens", "12", NULL);
+    CHECK_EXIT(&r, 0);
+    assert_memory_equal(r.out, one.out, one.out_len); /* the first answer is generate's */
+    CHECK_HAS(r.err, "nothing was said yet");
+    CHECK_HAS(r.err, "did you mean /reset?");
+    CHECK_HAS(r.err, "3 messages appended");
+    char *saved = read_all(path("chat.jsonl"));
+    json_t *o = parse(saved), *list = json_object_get(o, "messages");
+    assert_int_equal(json_array_size(list), 3);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "content")),
+                        "Be brief.");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(list, 1), "content")),
+                        "Two \nlines");
+    json_decref(o);
+    mem_free(saved);
+    ran_free(&one);
+    ran_free(&r);
+    check_run(run_cria(NULL, "prepare", "--data", path("chat.jsonl"), "--tokenizer", TINY_MODEL,
+                       "--template", "vicuna", "--out", path("chat.h5"), NULL),
+              0); /* what was saved can be trained on */
+}
+
 /* --- prepare --- */
 
 static void test_prepare(void **state)
@@ -325,12 +398,6 @@ static void test_prepare(void **state)
 #define CONFIG                                                                               \
     "template: orca\nmax_length: 128\nper_device_train_batch_size: 4\nlearning_rate: 1e-3\n" \
     "max_steps: 2\nsave_steps: none\nval_size: 4\n"
-
-static void check_run(struct ran r, int code)
-{
-    CHECK_EXIT(&r, code);
-    ran_free(&r);
-}
 
 static void expect_file(const char *name)
 {
@@ -437,6 +504,7 @@ int main(void)
         cmocka_unit_test(test_tokenize),      cmocka_unit_test(test_tokenize_special),
         cmocka_unit_test(test_golden_text),   cmocka_unit_test(test_generate),
         cmocka_unit_test(test_generate_file), cmocka_unit_test(test_prepare),
+        cmocka_unit_test(test_eval),          cmocka_unit_test(test_chat),
         cmocka_unit_test(test_life),          cmocka_unit_test(test_output_fails),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,11 +1,18 @@
-/* What SIGTERM and SIGINT do to a run: it finishes its step, saves, exits with 75, and resumes to
- * the bytes of the run that nobody disturbed; a second signal ends it at once. */
+/* What SIGTERM and SIGINT do, to a chat and to a run. A run finishes its step, saves, exits with
+ * 75, and resumes to the bytes of the run that nobody disturbed; a second signal ends it at once.
+ */
+#include <poll.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/io.h"
+#include "base/json.h"
 #include "support/run_binary.h"
 #include "support/tiny_run.h"
 
@@ -127,11 +134,88 @@ static void test_second_signal(void **state)
     assert_false(io_exists(path));
 }
 
+/* --- a terminal --- */
+
+/* Reads what comes from the terminal until `mark` has come; fails the test if it does not. */
+static void expect(int terminal, const char *mark)
+{
+    static char seen[1 << 16];
+    size_t n = 0;
+    for (double left = PATIENCE * 1000; left > 0 && n + 1 < sizeof seen; left -= 50) {
+        struct pollfd p = {terminal, POLLIN, 0};
+        if (poll(&p, 1, 50) < 1) continue;
+        ssize_t got = read(terminal, seen + n, sizeof seen - 1 - n);
+        if (got < 1) break;
+        n += (size_t)got;
+        seen[n] = 0;
+        if (strstr(seen, mark)) return;
+    }
+    fail_msg("\"%s\" did not come, but: %s", mark, seen);
+}
+
+static void type(int terminal, const char *keys)
+{
+    assert_int_equal(write(terminal, keys, strlen(keys)), (ssize_t)strlen(keys));
+}
+
+/* A model that takes its time for an answer. */
+static void make_slow_model(char model[256])
+{
+    char config[256], to[512];
+    struct err e = {0};
+    json_t *o;
+    tiny_path(&tiny, "slow", model);
+    tiny_path(&tiny, "slow.json", config);
+    CHECK_OK(json_parse_file(TINY_MODEL "/config.json", &o, &e), &e);
+    json_object_set_new(o, "hidden_size", json_integer(256));
+    json_object_set_new(o, "intermediate_size", json_integer(1024));
+    json_object_set_new(o, "num_hidden_layers", json_integer(8));
+    CHECK_OK(json_write_file(o, config, &e), &e);
+    json_decref(o);
+    struct ran r = run_cria(NULL, "init", "--config", config, "--out", model, NULL);
+    CHECK_EXIT(&r, 0);
+    ran_free(&r);
+    snprintf(to, sizeof to, "%s/tokenizer.json", model);
+    CHECK_OK(io_copy_file(TINY_MODEL "/tokenizer.json", to, &e), &e);
+    snprintf(to, sizeof to, "%s/tokenizer_config.json", model);
+    CHECK_OK(io_copy_file(TINY_MODEL "/tokenizer_config.json", to, &e), &e);
+}
+
+/* Ctrl-C ends the answer, or clears the line, and never the program; Ctrl-D leaves. */
+static void test_chat_terminal(void **state)
+{
+    (void)state;
+    char model[256];
+    int terminal, status;
+    make_slow_model(model);
+    pid_t pid = forkpty(&terminal, NULL, NULL, NULL);
+    if (!pid) {
+        setenv("TERM", "dumb", 1);
+        execl(getenv("CRIA_BIN"), "cria", "chat", "--model", model, "--template", "vicuna",
+              "--max-new-tokens", "400", (char *)NULL);
+        _exit(127);
+    }
+    expect(terminal, "> ");
+    type(terminal, "Hello\r");
+    wait_ms(100);
+    type(terminal, "\003");
+    expect(terminal, "[stopped]");
+    type(terminal, "not sent\003/save /dev/null\r");
+    expect(terminal, "2 messages appended");
+    type(terminal, "\004");
+    char rest[512];
+    while (read(terminal, rest, sizeof rest) > 0) continue;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && !WEXITSTATUS(status));
+    close(terminal);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_second_signal),
+        cmocka_unit_test(test_chat_terminal),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

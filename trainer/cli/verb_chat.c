@@ -129,14 +129,16 @@ static void print_outcome(const struct talk *t, const struct chat_reply *r)
 
 static enum status say(struct talk *t, const char *text, struct err *e)
 {
+    int live = line_edit_is_live(t->lines); /* else whole, as generate does */
     struct chat_reply r = {
-        .answer = {.text = &t->answer, .grown = write_text, .stop = &interrupted}};
+        .answer = {.text = &t->answer, .grown = live ? write_text : NULL, .stop = &interrupted}};
     buf_clear(&t->answer);
     interrupted = 0;
     signal(SIGINT, on_interrupt);
     enum status s = chat_say(&t->chat, text, &r, e);
     signal(SIGINT, SIG_DFL);
     if (s) return s;
+    if (!live) write_text(NULL, t->answer.data ? t->answer.data : "", t->answer.len);
     putchar('\n');
     if (fflush(stdout) || ferror(stdout)) return err_errno(e, "standard output");
     print_outcome(t, &r);

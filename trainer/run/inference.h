@@ -59,7 +59,8 @@ MUST_CHECK enum status inference_tokens(struct inference *f, const struct id_lis
                                         struct id_list *out, enum generate_end *end, struct err *e);
 
 /* Answers, printing nothing: the decoded text is appended to `text`. Who wants it token by token
- * hears of it as it comes, in whole characters; bytes that are not UTF-8 are U+FFFD here and there.
+ * hears of it as it comes, in whole characters. Where a model writes bytes that are no UTF-8, both
+ * have U+FFFD, but not always as many: some decoders replace a whole run of single bytes.
  * `stop` set to nonzero, by a signal say, ends the answer (GENERATE_LISTENER). */
 struct inference_answer {
     struct buf *text;

@@ -212,7 +212,8 @@ static void test_unread(void **state)
 {
     (void)state;
     static const char *const headings[] = {"### Instruction", "### Input", "### Response"};
-    static char *const phases[][2] = {{"repeats", "32000"}, {"mixture", "64000"}};
+    static char *const phases[][2] = {
+        {"repeats", "32000"}, {"mixture", "64000"}, {"recall", "64000"}};
     struct list unread = {0};
     char path[512];
     const struct template *t = template_find("alpaca");
@@ -226,7 +227,7 @@ static void test_unread(void **state)
     add_field(&unread, "data/train.jsonl", "instruction");
     add_held_out(&unread, "instruction");
     qsort(unread.items, unread.n, sizeof *unread.items, by_text);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         struct buf text;
         RUN("stdout", world, "text", phases[i][0], phases[i][1], (char *)in_folder("text", path));
         read_all("text", &text);
@@ -283,13 +284,13 @@ static void test_first_steps(void **state)
     double before, after;
     data_overrides(train, held_out);
     snprintf(output, sizeof output, "output_dir=%s/tuned", folder);
-    RUN("stdout", cria, "train", RECIPE, train, held_out, output, "max_steps=25", "eval_steps=none",
+    RUN("stdout", cria, "train", RECIPE, train, held_out, output, "max_steps=20", "eval_steps=none",
         "threads=1");
     RUN("after.json", cria, "eval", RECIPE, train, held_out, output, "--json");
     json_t *old = parse("before.json"), *new = parse("after.json");
     before = json_real_value(json_object_get(old, "loss"));
     after = json_real_value(json_object_get(new, "loss"));
-    if (!(after < before / 2)) fail_msg("loss %g before, %g after 25 steps", before, after);
+    if (!(after < 0.75 * before)) fail_msg("loss %g before, %g after 20 steps", before, after);
     json_decref(old);
     json_decref(new);
 }

@@ -34,7 +34,7 @@ static enum status print_row(FILE *out, const char *name, int width, const json_
     struct measure b, a;
     TRY(read_measure(before, paths[0], &b, e));
     TRY(read_measure(after, paths[1], &a, e));
-    fprintf(out, "  %-6.*s  %8.3f  %8.3f    %7.1f %%  %7.1f %%  %7.1f %%\n", width, name, b.loss,
+    fprintf(out, "  %-6.*s  %8.3f  %8.3f     %6.1f %%  %6.1f %%  %6.1f %%\n", width, name, b.loss,
             a.loss, 100 * b.exact, 100 * b.prefix, 100 * a.exact);
     return OK;
 }
@@ -64,9 +64,9 @@ enum status compare_print(FILE *out, const char *before, const char *after, stru
     enum status s = json_parse_file(before, &old, e);
     if (!s) s = json_parse_file(after, &new, e);
     if (!s) {
-        fprintf(out, "  %-6s  %18s    %9s  %9s  %9s\n", "", "loss", "exact", "prefix", "exact");
-        fprintf(out, "  %-6s  %8s  %8s    %9s  %9s  %9s\n", "", "before", "after", "before",
-                "before", "after");
+        fprintf(out, "  %-6s  %8s  %8s     %s\n", "", "loss", "", "right answers");
+        fprintf(out, "  %-6s  %8s  %8s     %8s  %8s  %8s\n", "kind", "before", "after", "before",
+                "(prefix)", "after");
         s = print_sources(out, old, new, paths, e);
     }
     if (!s) s = print_row(out, "all", 3, old, new, paths, e);

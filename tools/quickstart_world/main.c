@@ -16,14 +16,16 @@
 
 #define HELD_OUT_A_KIND 40
 #define SEED 7
-enum purpose { FOR_TEXT, FOR_TASKS = TEXT_MIXTURE + 1, FOR_HELD_OUT, FOR_CONTROL };
+enum purpose { FOR_TEXT, FOR_TASKS = TEXT_RECALL + 1, FOR_HELD_OUT, FOR_CONTROL };
+
+static const char *const phases[] = {"repeats", "mixture", "recall"};
 
 static const char usage[] =
-    "usage: quickstart_world text repeats|mixture DOCUMENTS FILE\n"
+    "usage: quickstart_world text repeats|mixture|recall DOCUMENTS FILE\n"
     "       quickstart_world tasks INSTRUCTIONS DIR\n"
     "       quickstart_world compare BEFORE.json AFTER.json\n"
     "\n"
-    "text    plain text to pre-train the base on: the curriculum's first or second phase\n"
+    "text    plain text to pre-train the base on: a phase of the curriculum\n"
     "tasks   DIR/train.jsonl, DIR/shuffled.jsonl (the same with answers shuffled within their\n"
     "        kind: a control), and DIR/heldout/KIND.jsonl, whose inputs occur in no other\n"
     "compare a table of what `cria eval --generate --json` said before tuning and after it\n";
@@ -131,12 +133,10 @@ static int as_count(const char *text)
 static enum status run(int argc, char **argv, struct err *e)
 {
     const char *verb = argc > 1 ? argv[1] : "";
-    if (!strcmp(verb, "text") && argc == 5 && as_count(argv[3])) {
-        if (!strcmp(argv[2], "repeats"))
-            return write_text(TEXT_REPEATS, as_count(argv[3]), argv[4], e);
-        if (!strcmp(argv[2], "mixture"))
-            return write_text(TEXT_MIXTURE, as_count(argv[3]), argv[4], e);
-    }
+    if (!strcmp(verb, "text") && argc == 5 && as_count(argv[3]))
+        for (int i = 0; i < 3; i++)
+            if (!strcmp(argv[2], phases[i]))
+                return write_text((enum text_phase)i, as_count(argv[3]), argv[4], e);
     if (!strcmp(verb, "tasks") && argc == 4 && as_count(argv[2]))
         return make_tasks(as_count(argv[2]), argv[3], e);
     if (!strcmp(verb, "compare") && argc == 4) return compare_print(stdout, argv[2], argv[3], e);

@@ -6,7 +6,6 @@
 
 #define FORMS 3
 
-/* The first form is the one of answers. */
 static const char *const forms[NUM_FACT_KINDS][FORMS] = {
     [FACT_CITY] = {"{p} lives in {v}.", "The home of {p} is in {v}.", "{p} has a home in {v}."},
     [FACT_JOB] = {"{p} is a {v}.", "{p} works as a {v}.", "The job of {p} is {v}."},
@@ -14,6 +13,10 @@ static const char *const forms[NUM_FACT_KINDS][FORMS] = {
     [FACT_FOOD] = {"{p} likes {v}.", "{p} eats {v}.", "The food of {p} is {v}."},
     [FACT_PET] = {"The pet of {p} is a {v}.", "{p} has a {v} as a pet.", "{p} feeds a {v}."},
 };
+
+/* The form of answers: the one that names what is asked for. */
+static const int answers[NUM_FACT_KINDS] = {
+    [FACT_CITY] = 1, [FACT_JOB] = 2, [FACT_OBJECT] = 0, [FACT_FOOD] = 2, [FACT_PET] = 0};
 
 /* How many people in a hundred have a fact of the kind, and what it can be. */
 static const struct {
@@ -55,7 +58,7 @@ void story_say(struct draw *d, const struct fact *f, struct page *out)
 
 void story_answer(const struct fact *f, struct page *out)
 {
-    page_add_pattern(out, forms[f->kind][0], &f->names);
+    page_add_pattern(out, forms[f->kind][answers[f->kind]], &f->names);
 }
 
 void story_tell(struct draw *d, const struct story *s, struct page *out)

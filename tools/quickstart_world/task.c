@@ -21,7 +21,7 @@ static const struct wording {
 } wordings[NUM_TASK_KINDS] = {
     [TASK_city] = {3,
                    {"Where does {p} live?", "In which city is the home of {p}?",
-                    "Name the city of {p}."}},
+                    "Where is the home of {p}?"}},
     [TASK_job] = {3, {"What is the job of {p}?", "What does {p} work as?", "Name the job of {p}."}},
     [TASK_color] = {2, {"What color is the {v} of {p}?", "Name the color of the {v} of {p}."}},
     [TASK_copy] = {3, {"Repeat the words.", "Copy the text.", "Write the same list again."}},

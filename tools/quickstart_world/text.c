@@ -191,11 +191,12 @@ static void add_discussed_list(struct draw *d, struct page *out)
 
 /* How often in a hundred pieces of each phase. */
 static const struct {
-    int percent[2];
+    int percent[3];
     void (*add)(struct draw *d, struct page *out);
 } pieces[] = {
-    {{35, 7}, add_repeated_list},  {{35, 8}, add_repeated_pairs}, {{30, 40}, add_restated_story},
-    {{0, 30}, add_recalled_story}, {{0, 15}, add_discussed_list},
+    {{35, 7, 4}, add_repeated_list},    {{35, 8, 5}, add_repeated_pairs},
+    {{30, 40, 36}, add_restated_story}, {{0, 30, 40}, add_recalled_story},
+    {{0, 15, 15}, add_discussed_list},
 };
 
 void text_draw(struct draw *d, enum text_phase phase, struct page *out)

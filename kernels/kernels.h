@@ -124,6 +124,8 @@ struct kern_head {
     void *dx;           /* [S, C] d logp / d x_s = w[target] - sum_v p_v w_v, unscaled; or NULL */
     const float *dlogp; /* [S] loss gradient by logp if known beforehand, with dw; else NULL */
     float *dw;          /* [V, C] += sum_s dlogp[s] d logp_s / d W; NULL: not wanted */
+    const int32_t *dw_row; /* [num_dw_rows] ascending: dw has only these rows of W, in this order */
+    int32_t num_dw_rows;   /* 0: dw has all of them */
 };
 
 /* One AdamW update of a flat range (SEMANTICS H), with g = *scale * grad:
@@ -162,7 +164,8 @@ struct kernels {
     void (*upload_floats)(struct device *d, void *to, const float *host_from, size_t n);
     void (*download_floats)(struct device *d, float *host_to, const void *from, size_t n);
 
-    /* --- embedding: out[n] = table[ids[n]]; dtable[ids[n]] += dout[n], rows in order --- */
+    /* --- embedding: out[n] = table[ids[n]]; dtable[ids[n]] += dout[n], rows in order; backward
+     * passes over negative ids --- */
     void (*embedding_forward)(struct device *d, void *out, const void *table, const int32_t *ids,
                               int32_t N, int32_t C);
     void (*embedding_backward)(struct device *d, float *dtable, const void *dout,
@@ -170,7 +173,7 @@ struct kernels {
 
     /* --- RMSNorm over groups: row n, group g is D values at x + n*ldx + g*D; w [D] for all groups.
      * rstd[n*G+g] = 1/sqrt(mean x^2 + eps), fp32; y = cast(x * rstd) * w (SEMANTICS D).
-     * backward: dx = or += (accumulate); dw [D] += (NULL: not wanted). --- */
+     * backward: dx = or += (accumulate); dw [D] += (each NULL: not wanted). --- */
     void (*norm_forward)(struct device *d, void *y, float *rstd, const void *x, const void *w,
                          int32_t N, int32_t G, int32_t D, int32_t ldy, int32_t ldx, float eps);
     void (*norm_backward)(struct device *d, void *dx, float *dw, const void *dy, const void *x,

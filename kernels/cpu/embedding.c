@@ -2,7 +2,7 @@
  *
  * table [V, C], out and dout [N, C]. Bytes: 2 N C floats forward, 3 N C backward; no arithmetic
  * but N C additions. Deterministic: the backward's threads own columns, and each walks the rows
- * in order, so an id that recurs is summed in row order.
+ * in order, so an id that recurs is summed in row order. Negative ids have no row in dtable.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -25,6 +25,7 @@ void cpu_embedding_backward(struct device *d, float *dtable, const void *dout, c
     for (int32_t block = 0; block < cpu_blocks(C, COLUMNS); block++) {
         int32_t c0 = block * COLUMNS, c1 = cpu_min(c0 + COLUMNS, C);
         for (int32_t n = 0; n < N; n++) {
+            if (ids[n] < 0) continue;
             float *to = dtable + (size_t)ids[n] * C;
             const float *from = g + (size_t)n * C;
 #pragma omp simd

@@ -129,11 +129,20 @@ static void sweep(const struct kern_head *h, int32_t s, float *z)
     z[target] += 1;
 }
 
-/* dw [V, C] += z^T xs */
-static void add_weight_gradient(float *dw, const float *z, const float *xs,
+/* dw [V, C] += z^T xs; or of those columns of z that dw_row names, which move to its front: they
+ * ascend, so none is overwritten before it is read. */
+static void add_weight_gradient(struct device *d, float *dw, float *z, const float *xs,
                                 const struct kern_head *h, int32_t rows)
 {
-    cpu_gemm(BLAS_TURNED, BLAS_PLAIN, h->V, h->C, rows, z, h->V, xs, h->C, 1, dw, h->C);
+    int32_t wanted = h->num_dw_rows ? h->num_dw_rows : h->V;
+    if (h->num_dw_rows) {
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+        for (int32_t i = 0; i < rows; i++) {
+            float *row = z + (size_t)i * h->V;
+            for (int32_t k = 0; k < wanted; k++) row[k] = row[h->dw_row[k]];
+        }
+    }
+    cpu_gemm(BLAS_TURNED, BLAS_PLAIN, wanted, h->C, rows, z, h->V, xs, h->C, 1, dw, h->C);
 }
 
 void cpu_head_forward(struct device *d, const struct kern_head *h, void *scratch)
@@ -151,7 +160,7 @@ void cpu_head_forward(struct device *d, const struct kern_head *h, void *scratch
                      (float *)h->dx + (size_t)s0 * h->C, h->C);
         if (!h->dw) continue;
         gather(d, xs, h, s0, rows, h->dlogp); /* scaling x is cheaper than scaling z */
-        add_weight_gradient(h->dw, z, xs, h, rows);
+        add_weight_gradient(d, h->dw, z, xs, h, rows);
     }
 }
 
@@ -187,6 +196,6 @@ void cpu_head_backward_weight(struct device *d, float *dw, const float *dlogp,
             probabilities(row, h->V, h->lse[s0 + i], -g);
             row[h->target[s0 + i]] += g;
         }
-        add_weight_gradient(dw, z, xs, h, rows);
+        add_weight_gradient(d, dw, z, xs, h, rows);
     }
 }

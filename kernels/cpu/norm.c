@@ -88,8 +88,9 @@ void cpu_norm_backward(struct device *d, void *dx, float *dw, const void *dy, co
                 const float *gy = (const float *)dy + (size_t)n * lddy + at;
                 const float *gx = (const float *)x + (size_t)n * ldx + at;
                 float r = rstd[(size_t)n * G + g];
-                float mean = dot_gradient(gy, gx, w, D) / (float)D * r * r;
                 if (dw) weight_row(sum, gy, gx, r, D);
+                if (!dx) continue;
+                float mean = dot_gradient(gy, gx, w, D) / (float)D * r * r;
                 gradient_row((float *)dx + (size_t)n * lddx + at, gy, gx, w, r, mean, D,
                              accumulate);
             }

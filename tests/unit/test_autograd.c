@@ -74,7 +74,7 @@ static void graph_init(struct graph *g, const char *device)
         g->targets[s] = (5 * s + 2) % V;
         g->seed[s] = -1.0f - 0.1f * (float)s;
     }
-    g->tokens = (struct tokens){N, g->ids, g->positions, g->documents, g->segments, 3};
+    g->tokens = (struct tokens){N, g->ids, g->positions, g->documents, g->segments, 3, NULL};
     g->part = (struct kern_lora_part){2, 3, 0, R, 0.7f, g->b, g->db, 1};
 }
 
@@ -118,7 +118,7 @@ static struct tensor *block(struct graph *g, struct tape *t, struct tensor *x)
 static struct tensor *record(struct tape *t, void *context)
 {
     struct graph *g = context;
-    struct head_request request = {S, g->rows, g->targets, NULL, 0};
+    struct head_request request = {.S = S, .rows = g->rows, .targets = g->targets};
     struct tensor *x = op_embedding(t, param(g, t, P_TABLE), &g->tokens);
     for (int l = 0; l < LAYERS; l++) x = block(g, t, x);
     g->head =

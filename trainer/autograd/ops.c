@@ -8,6 +8,10 @@ struct norm_attr {
     float eps;
 };
 
+struct embedding_attr {
+    const int32_t *ids, *slots;
+};
+
 struct rope_attr {
     const float *table;
     const int32_t *positions;
@@ -25,18 +29,24 @@ static struct device *dev(const struct tape *t) { return tape_device(t); }
 
 /* --- embedding --- */
 
+enum { EMBEDDING_TABLE, EMBEDDING_ROWS };
+
 static void embedding_forward(struct tape *t, struct node *n)
 {
+    const struct embedding_attr *a = n->attr;
     struct tensor *y = n->out[0];
-    dev(t)->k->embedding_forward(dev(t), y->data, n->in[0]->data, *(const int32_t **)n->attr,
-                                 y->rows, y->cols);
+    dev(t)->k->embedding_forward(dev(t), y->data, n->in[EMBEDDING_TABLE]->data, a->ids, y->rows,
+                                 y->cols);
 }
 
 static void embedding_backward(struct tape *t, struct node *n)
 {
-    struct tensor *y = n->out[0];
-    dev(t)->k->embedding_backward(dev(t), n->in[0]->grad, y->grad, *(const int32_t **)n->attr,
-                                  y->rows, y->cols);
+    const struct embedding_attr *a = n->attr;
+    struct tensor *y = n->out[0], *table = n->in[EMBEDDING_TABLE], *rows = n->in[EMBEDDING_ROWS];
+    if (table->needs_grad)
+        dev(t)->k->embedding_backward(dev(t), table->grad, y->grad, a->ids, y->rows, y->cols);
+    if (rows && rows->needs_grad)
+        dev(t)->k->embedding_backward(dev(t), rows->grad, y->grad, a->slots, y->rows, y->cols);
 }
 
 static unsigned saves_nothing(const struct node *n)
@@ -276,6 +286,14 @@ static unsigned swiglu_saves(const struct node *n)
 
 enum { HEAD_OUT_LOGP, HEAD_OUT_STATS, HEAD_OUT_HIT, HEAD_OUT_DX };
 
+/* What gets the weight's gradient: w, those rows of it that are a parameter, or nobody. */
+static struct tensor *head_trained(const struct node *n)
+{
+    struct tensor *rows = n->in[2], *w = n->in[1];
+    if (rows) return rows->needs_grad ? rows : NULL;
+    return w->needs_grad ? w : NULL;
+}
+
 static struct kern_head head_args(const struct node *n)
 {
     const struct head_request *r = n->attr;
@@ -302,9 +320,14 @@ static struct kern_head head_args(const struct node *n)
         h.entropy = stats + (size_t)HEAD_ENTROPY * (size_t)r->S;
         h.sum_p2 = stats + (size_t)HEAD_SUM_P2 * (size_t)r->S;
     }
-    if (w->needs_grad && r->dlogp) {
+    if (r->trained) {
+        h.dw_row = r->trained_rows;
+        h.num_dw_rows = r->trained->rows;
+    }
+    struct tensor *weight = head_trained(n);
+    if (weight && r->dlogp) {
         h.dlogp = r->dlogp;
-        h.dw = w->grad;
+        h.dw = weight->grad;
     }
     return h;
 }
@@ -319,20 +342,20 @@ static void head_backward(struct tape *t, struct node *n)
 {
     const struct head_request *r = n->attr;
     struct kern_head h = head_args(n);
-    struct tensor *x = n->in[0], *w = n->in[1];
+    struct tensor *x = n->in[0], *weight = head_trained(n);
     const float *dlogp = n->out[HEAD_OUT_LOGP]->grad;
     if (x->needs_grad) {
         dev(t)->k->head_backward_input(dev(t), x->grad, dlogp, &h, x->rows, x->ld, x->grad_set);
         x->grad_set = 1;
     }
-    if (w->needs_grad && !r->dlogp)
-        dev(t)->k->head_backward_weight(dev(t), w->grad, dlogp, &h, tape_scratch(t));
+    if (weight && !r->dlogp)
+        dev(t)->k->head_backward_weight(dev(t), weight->grad, dlogp, &h, tape_scratch(t));
 }
 
 static unsigned head_saves(const struct node *n)
 {
     const struct head_request *r = n->attr;
-    unsigned second_pass = n->in[1]->needs_grad && !r->dlogp;
+    unsigned second_pass = head_trained(n) && !r->dlogp;
     return SAVE_IN(1) | SAVE_OUT(HEAD_OUT_DX) |
            (second_pass ? SAVE_IN(0) | SAVE_OUT(HEAD_OUT_STATS) : 0);
 }
@@ -371,11 +394,21 @@ const struct op *const op_table[] = {
 
 struct tensor *op_embedding(struct tape *t, struct tensor *table, const struct tokens *tokens)
 {
+    return op_embedding_rows(t, table, NULL, tokens);
+}
+
+struct tensor *op_embedding_rows(struct tape *t, struct tensor *table, struct tensor *rows,
+                                 const struct tokens *tokens)
+{
     if (!table) return NULL;
-    struct node *n = tape_node(t, &embedding_op, sizeof(int32_t *));
+    if (rows && rows->cols != table->cols)
+        return tape_fail(t, "embedding", "rows of %d columns in a table of %d", (int)rows->cols,
+                         (int)table->cols);
+    struct node *n = tape_node(t, &embedding_op, sizeof(struct embedding_attr));
     if (!n) return NULL;
-    *(const int32_t **)n->attr = tokens->ids;
-    n->in[0] = table;
+    *(struct embedding_attr *)n->attr = (struct embedding_attr){tokens->ids, tokens->slots};
+    n->in[EMBEDDING_TABLE] = table;
+    n->in[EMBEDDING_ROWS] = rows;
     return tape_output(t, n, 0, tokens->N, table->cols, ELEMENT_DEVICE);
 }
 
@@ -513,6 +546,7 @@ struct head_result op_head(struct tape *t, struct tensor *x, struct tensor *w,
     *(struct head_request *)n->attr = *request;
     n->in[0] = x;
     n->in[1] = w;
+    n->in[2] = request->trained;
     r.logp = tape_keep(tape_output(t, n, HEAD_OUT_LOGP, 1, request->S, ELEMENT_FLOAT));
     r.stats = tape_keep(tape_output(t, n, HEAD_OUT_STATS, 4, request->S, ELEMENT_FLOAT));
     r.hit = tape_keep(tape_output(t, n, HEAD_OUT_HIT, 1, request->S, ELEMENT_BYTE));

@@ -18,10 +18,16 @@ struct tokens {
     const int32_t *documents; /* [N] for dropout; NULL without */
     const struct segment *segments;
     int32_t num_segments;
+    const int32_t *slots; /* [N] which of the trained rows an id is, -1: none; NULL without any */
 };
 
 /* table [V, C] -> [N, C] */
 struct tensor *op_embedding(struct tape *t, struct tensor *table, const struct tokens *tokens);
+
+/* The same; of the table's gradient only the rows [count, C] named by tokens->slots, which are a
+ * parameter (param_rows). */
+struct tensor *op_embedding_rows(struct tape *t, struct tensor *table, struct tensor *rows,
+                                 const struct tokens *tokens);
 
 /* RMSNorm of each group of cols/groups columns; w [1, cols/groups]. [N, cols] -> [N, cols] */
 struct tensor *op_norm(struct tape *t, struct tensor *x, struct tensor *w, int32_t groups,
@@ -69,6 +75,8 @@ struct head_request {
     const int32_t *rows, *targets; /* device [S]; rows ascending, none twice */
     const float *dlogp;            /* device [S]: the seed, if known when forward runs; else NULL */
     int want_spread;               /* entropy and sum_p2 too */
+    struct tensor *trained; /* NULL: w's gradient is whole. Else a parameter [num_trained, C] */
+    const int32_t *trained_rows; /* whose rows stand for these of w: device, ascending */
 };
 struct head_result {      /* all kept until the step is over */
     struct tensor *logp;  /* [1, S] float: seed tape_backward with its gradient */

@@ -21,6 +21,7 @@ enum param_flags {
     PARAM_FLOAT = 2,  /* fp32 on every device */
     PARAM_VECTOR = 4, /* one row: a norm or a bias. No weight decay (SEMANTICS H); joined ones lie
                          side by side instead of below each other */
+    PARAM_SAVED = 8,  /* of the base, yet trained with the adapter and saved in it */
 };
 
 #define PARAM_NAME_MAX 160
@@ -42,6 +43,16 @@ struct param_set {
     size_t flat_count; /* elements of the flat space, gaps included */
     float *flat_master, *flat_grad, *flat_m, *flat_v;
     int with_moments; /* set before measuring: whether there will be an optimiser */
+};
+
+/* Rows of the embedding's and the head's table that are trained while the rest is frozen. Each has
+ * a parameter [count, C] that holds these rows' values; the tables hold them too, so forward knows
+ * nothing of this, and whoever changes the parameter puts its rows into the table. Backward adds
+ * the rows' gradients to the parameter's. */
+struct param_rows {
+    int32_t count;
+    int32_t embedding, head; /* parameters; the same one where the tables are one */
+    const int32_t *ids;      /* device [count], ascending: which rows */
 };
 
 /* Index of the new parameter in *index. ERR_MEMORY, ERR_SHAPE (size out of range, name too long).

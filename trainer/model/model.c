@@ -203,7 +203,9 @@ struct tensor *model_forward(const struct model *m, struct tape *t, const struct
                              const struct model_call *call)
 {
     struct recorder r = {m, t, tokens, call, 0};
-    struct tensor *x = op_embedding(t, param_tensor(t, m->params, m->embedding, 1), tokens);
+    struct tensor *table = param_tensor(t, m->params, m->embedding, 1), *rows = NULL;
+    if (call->rows) rows = param_tensor(t, m->params, call->rows->embedding, 1);
+    struct tensor *x = op_embedding_rows(t, table, rows, tokens);
     for (r.layer = 0; r.layer < m->config->num_layers; r.layer++) x = block(&r, x);
     return op_norm(t, x, param_tensor(t, m->params, m->final_norm, 1), 1,
                    (float)m->config->norm_eps);

@@ -57,6 +57,7 @@ struct model_call {
     int checkpoint;                   /* every block is a checkpointed region */
     const struct slot_filler *filler; /* NULL: the base alone */
     struct kv_cache *caches;          /* [num_layers] for decoding; NULL */
+    const struct param_rows *rows;    /* of embedding and head that are trained; NULL: none */
 };
 
 /* [N, C] behind the final norm, ready for op_head. NULL: see tape_status. */

@@ -100,7 +100,7 @@ static const struct {
     {"report_to: [html, tensorbord]\n", NULL, ERR_CONFIG, 1, "'tensorbord' is not html",
      "did you mean tensorboard"},
     {"load_in_4bit: true\n", NULL, ERR_UNSUPPORTED, 1, "load_in_4bit is not supported yet", ""},
-    {"modules_to_save: [lm_head]\n", NULL, ERR_UNSUPPORTED, 1, "modules_to_save is not supp", ""},
+    {"modules_to_save: [lm_head]\n", NULL, ERR_CONFIG, 1, "modules_to_save: has no effect", "lora"},
     {"bf16: true\n", NULL, ERR_CONFIG, 1, "bf16 is no key of cria", "set precision"},
     {"save_strategy: epoch\n", NULL, ERR_CONFIG, 1, "save_strategy is no key", "save_steps"},
     {"lr_scheduler_kwargs: {min_lr_rate: 0.1}\n", NULL, ERR_CONFIG, 1, "is no key", "min_lr_rate"},

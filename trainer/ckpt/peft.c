@@ -50,7 +50,7 @@ static const struct key {
     {"lora_ga_config", KEY_FIXED, "null"},
     {"megatron_config", KEY_FIXED, "null"},
     {"megatron_core", KEY_IGNORED, "\"megatron.core\""},
-    {"modules_to_save", KEY_FIXED, "null"},
+    {"modules_to_save", KEY_OURS, NULL},
     {"monteclora_config", KEY_FIXED, "null"},
     {"peft_type", KEY_OURS, "\"LORA\""},
     {"peft_version", KEY_IGNORED, "\"0.21.2\""},
@@ -61,7 +61,7 @@ static const struct key {
     {"target_modules", KEY_OURS, NULL},
     {"target_parameters", KEY_FIXED, "null"},
     {"task_type", KEY_IGNORED, "\"CAUSAL_LM\""},
-    {"trainable_token_indices", KEY_FIXED, "null"},
+    {"trainable_token_indices", KEY_OURS, NULL},
     {"use_bdlora", KEY_FIXED, "null"},
     {"use_dora", KEY_FIXED, "false"},
     {"use_qalora", KEY_FIXED, "false"},
@@ -138,6 +138,50 @@ static enum status check_targets(const json_t *v, const char *where, struct err 
                   "\"target_modules\" should be a list of names or one string");
 }
 
+static enum status check_saved(struct peft_config *c, const char *where, struct err *e)
+{
+    json_t *v = json_object_get(c->source, "modules_to_save"), *item;
+    size_t i;
+    int fine = json_is_array(v) || is_unused(v);
+    json_array_foreach(v, i, item) fine &= json_string_length(item) > 0;
+    if (!fine)
+        return err_at(e, ERR_FORMAT, where, 0, 0, "\"modules_to_save\" should be a list of names");
+    c->modules_to_save = json_array_size(v) ? v : NULL;
+    return OK;
+}
+
+static int are_ids(const json_t *list)
+{
+    const json_t *item;
+    size_t i;
+    int fine = json_is_array(list);
+    json_array_foreach(list, i, item)
+    {
+        json_int_t id = json_integer_value(item);
+        fine &= json_is_integer(item) && id >= 0 && id <= INT32_MAX;
+    }
+    return fine;
+}
+
+/* The same ids in embedding and head, or in the embedding alone: all else is refused. */
+static enum status check_tokens(struct peft_config *c, const char *where, struct err *e)
+{
+    json_t *v = json_object_get(c->source, "trainable_token_indices"), *ids, *first = NULL;
+    const char *name;
+    if (is_unused(v)) return OK;
+    int fine = are_ids(v) || json_is_object(v);
+    json_object_foreach(v, name, ids)
+    {
+        fine &= are_ids(ids) && (!strcmp(name, PEFT_EMBEDDING) || !strcmp(name, PEFT_HEAD));
+        fine &= !first || json_equal(first, ids);
+        first = ids;
+    }
+    if (json_is_object(v)) fine &= json_is_array(json_object_get(v, PEFT_EMBEDDING));
+    if (!fine) return refuse("trainable_token_indices", v, where, e);
+    c->trainable_token_indices = v;
+    return OK;
+}
+
 static enum status parse_config(struct peft_config *c, const char *where, struct err *e)
 {
     const json_t *root = c->source;
@@ -159,7 +203,9 @@ static enum status parse_config(struct peft_config *c, const char *where, struct
     TRY(json_get_bool(root, "use_rslora", &c->use_rslora, where, e));
     TRY(json_get_string(root, "base_model_name_or_path", &c->base_model, where, e));
     c->target_modules = json_object_get(root, "target_modules");
-    return check_targets(c->target_modules, where, e);
+    TRY(check_targets(c->target_modules, where, e));
+    TRY(check_saved(c, where, e));
+    return check_tokens(c, where, e);
 }
 
 enum status peft_config_read(struct peft_config *out, const char *path, struct err *e)
@@ -196,6 +242,8 @@ static json_t *number(double v)
     return v == floor(v) && fabs(v) < 1e15 ? json_integer((json_int_t)v) : json_real(v);
 }
 
+static json_t *or_null(json_t *v) { return v ? json_incref(v) : json_null(); }
+
 static json_t *value_of(const struct key *k, const struct peft_config *c)
 {
     if (k->json) return json_loads(k->json, JSON_DECODE_ANY, NULL);
@@ -204,6 +252,8 @@ static json_t *value_of(const struct key *k, const struct peft_config *c)
     if (!strcmp(k->name, "lora_dropout")) return json_real(c->lora_dropout);
     if (!strcmp(k->name, "use_rslora")) return json_boolean(c->use_rslora);
     if (!strcmp(k->name, "target_modules")) return json_incref(c->target_modules);
+    if (!strcmp(k->name, "modules_to_save")) return or_null(c->modules_to_save);
+    if (!strcmp(k->name, "trainable_token_indices")) return or_null(c->trainable_token_indices);
     return c->base_model ? json_string(c->base_model) : json_null();
 }
 
@@ -256,17 +306,74 @@ static enum status make_module(struct peft_adapter *a, const struct tensor_info 
                   "%s: its A and B should be matrices", m->path);
 }
 
+/* Whether text[0..n) ends with `end`. */
+static int ends_with(const char *text, size_t n, const char *end)
+{
+    size_t m = strlen(end);
+    return m <= n && !strncmp(text + n - m, end, m);
+}
+
+/* Whether the tensor is the new weight of a module; its path, which ends with a name of
+ * modules_to_save, joins the list. *status: ERR_MEMORY. */
+static int take_saved(struct peft_adapter *a, const char *name, enum status *status, struct err *e)
+{
+    static const char tail[] = ".weight";
+    size_t n = strlen(name), head = strlen(PREFIX), i;
+    const json_t *wanted;
+    if (n <= head + strlen(tail) || strncmp(name, PREFIX, head) || !ends_with(name, n, tail))
+        return 0;
+    n -= strlen(tail);
+    json_array_foreach(a->config.modules_to_save, i, wanted)
+    {
+        if (!ends_with(name + head, n - head, json_string_value(wanted))) continue;
+        char *path = mem_strndup(name + head, n - head);
+        if (!path) *status = err_set(e, ERR_MEMORY, "no memory for the adapter's modules");
+        if (path) a->saved[a->num_saved++] = path;
+        return 1;
+    }
+    return 0;
+}
+
+/* Whether the tensor holds rows of single tokens. */
+static int take_rows(struct peft_adapter *a, const char *name)
+{
+    static const char tail[] = ".token_adapter.trainable_tokens_delta";
+    size_t n = strlen(name);
+    if (!a->num_tokens || !ends_with(name, n, tail)) return 0;
+    n -= strlen(tail);
+    if (ends_with(name, n, "." PEFT_HEAD)) a->head_rows = 1;
+    return ends_with(name, n, "." PEFT_HEAD) || ends_with(name, n, "." PEFT_EMBEDDING);
+}
+
+static enum status take_tokens(struct peft_adapter *a, struct err *e)
+{
+    const json_t *v = a->config.trainable_token_indices, *id;
+    const json_t *ids = json_is_object(v) ? json_object_get(v, PEFT_EMBEDDING) : v;
+    size_t i;
+    if (!json_array_size(ids)) return OK;
+    a->tokens = mem_calloc(json_array_size(ids), sizeof *a->tokens);
+    if (!a->tokens) return err_set(e, ERR_MEMORY, "no memory for the adapter's tokens");
+    json_array_foreach(ids, i, id) a->tokens[a->num_tokens++] = (int32_t)json_integer_value(id);
+    return OK;
+}
+
 static enum status make_modules(struct peft_adapter *a, struct err *e)
 {
     size_t n = tensor_files_count(a->files), b = 0;
     a->modules = mem_calloc(n, sizeof *a->modules);
-    if (!a->modules) return err_set(e, ERR_MEMORY, "no memory for the adapter's modules");
+    a->saved = mem_calloc(n, sizeof *a->saved);
+    if (!a->modules || !a->saved)
+        return err_set(e, ERR_MEMORY, "no memory for the adapter's modules");
+    TRY(take_tokens(a, e));
     for (size_t i = 0; i < n; i++) {
         const struct tensor_info *t = tensor_files_at(a->files, i);
+        enum status s = OK;
         if (path_length(t->name, PEFT_A)) {
             TRY(make_module(a, t, e));
         } else if (path_length(t->name, PEFT_B)) {
             b++;
+        } else if (take_rows(a, t->name) || take_saved(a, t->name, &s, e)) {
+            TRY(s);
         } else {
             err_at(e, ERR_UNSUPPORTED, tensor_file_path(a->files, t), 0, 0,
                    "tensor \"%.120s\" is not a LoRA A or B of a linear", t->name);
@@ -306,6 +413,9 @@ void peft_close(struct peft_adapter *a)
 {
     for (size_t i = 0; i < a->num_modules; i++) mem_free(a->modules[i].path);
     mem_free(a->modules);
+    for (size_t i = 0; i < a->num_saved; i++) mem_free((char *)a->saved[i]);
+    mem_free(a->saved);
+    mem_free(a->tokens);
     tensor_files_close(a->files);
     peft_config_free(&a->config);
     *a = (struct peft_adapter){0};

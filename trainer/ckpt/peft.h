@@ -6,7 +6,16 @@
  *     base_model.model.<path>.lora_A.weight   [r, in]
  *     base_model.model.<path>.lora_B.weight   [out, r]
  *
- * and y = W x + s B A x, s = lora_alpha / r, or lora_alpha / sqrt(r) with use_rslora.
+ * and y = W x + s B A x, s = lora_alpha / r, or lora_alpha / sqrt(r) with use_rslora. Beside these
+ * an adapter may hold
+ *
+ *     base_model.model.<path>.weight                            modules_to_save: a module's new
+ *                                                               weight, of paths that end so
+ *     base_model.model.<path>.token_adapter.trainable_tokens_delta  [n, C]: the new rows (not
+ *                                                               differences) of the tokens in
+ *                                                               trainable_token_indices, for the
+ *                                                               embedding and, unless it is the
+ *                                                               same table, the head
  *
  * Reading, the tensors say which modules are adapted; the config's target_modules is kept as it
  * was and need not be understood. Every feature of PEFT that would change what is computed and is
@@ -25,15 +34,20 @@
 
 #define PEFT_CONFIG_FILE "adapter_config.json"
 #define PEFT_WEIGHTS_FILE "adapter_model.safetensors"
+#define PEFT_EMBEDDING "embed_tokens" /* last components, as trainable_token_indices has them */
+#define PEFT_HEAD "lm_head"
 
 struct peft_config {
     int32_t r;
     double lora_alpha, lora_dropout;
     int use_rslora;
-    const char *base_model; /* base_model_name_or_path; NULL: null */
-    json_t *target_modules; /* a list of strings, or one string: a regex, "all-linear" */
-    json_t *source;         /* owns the two above when read from a file; else NULL, and they are
-                               the caller's */
+    const char *base_model;          /* base_model_name_or_path; NULL: null */
+    json_t *target_modules;          /* a list of strings, or one string: a regex, "all-linear" */
+    json_t *modules_to_save;         /* a list of strings; NULL: null */
+    json_t *trainable_token_indices; /* a list of ids, or {"embed_tokens": ids, "lm_head": ids};
+                                        NULL: null */
+    json_t *source; /* owns the four above when read from a file; else NULL, and they are the
+                       caller's */
 };
 
 /* `path` is an adapter_config.json or a directory that has one. ERR_IO, ERR_MEMORY, ERR_FORMAT,
@@ -64,6 +78,11 @@ struct peft_adapter {
     struct tensor_files *files;
     struct peft_module *modules; /* by tensor name */
     size_t num_modules;
+    const char **saved; /* paths of the modules whose weights are there */
+    size_t num_saved;
+    int32_t *tokens; /* ids whose rows are there */
+    size_t num_tokens;
+    int head_rows; /* rows of the head too, not of the embedding alone */
 };
 
 /* Reads an adapter's config and headers: each A has its B, both of rank r. As above, and ERR_SHAPE.

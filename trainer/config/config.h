@@ -37,6 +37,7 @@
 enum config_save_dtype { CONFIG_SAVE_AUTO, CONFIG_SAVE_FP32, CONFIG_SAVE_BF16, CONFIG_SAVE_FP16 };
 enum config_stage { CONFIG_STAGE_PT, CONFIG_STAGE_SFT };
 enum config_train_on { CONFIG_TRAIN_ASSISTANT, CONFIG_TRAIN_LAST, CONFIG_TRAIN_ALL };
+enum config_add_special_tokens { CONFIG_ADD_AUTO, CONFIG_ADD_NEVER };
 enum config_loss_reduction { CONFIG_TOKEN_MEAN, CONFIG_MICROBATCH_MEAN };
 enum config_lr_scheduler_type {
     CONFIG_LR_LINEAR,

@@ -50,6 +50,8 @@
       "part of the training documents held out: below 1 a fraction, otherwise a count") \
     X(template, STRING, "", ANY, STAGE_SFT_ONLY, \
       "prompt template: alpaca, vicuna, llama2, llama3, chatml, zephyr, orca, solar") \
+    X(add_special_tokens, CHOICE, "auto", WORDS("auto", "never"), STAGE_SFT_ONLY, \
+      "special tokens of the template that the tokenizer lacks: add and train them, or refuse") \
     X(train_on, CHOICE, "assistant", WORDS("assistant", "last", "all"), STAGE_SFT_ONLY, \
       "what of a conversation is learned: every reply, the last reply, all of the text") \
     X(tokenize_whole, FLAG, "false", ANY, STAGE_SFT_ONLY, \
@@ -111,6 +113,10 @@
       "names of the linear layers that get an adapter; all-linear: all but the head") \
     X(use_rslora, FLAG, "false", ANY, LORA_ONLY, \
       "scale by lora_alpha / sqrt(lora_r)") \
+    X(modules_to_save, LIST, "", ANY, LORA_ONLY, \
+      "modules trained whole beside the adapter and saved in it: embed_tokens, lm_head, norm") \
+    X(trainable_tokens, LIST, "", ANY, LORA_ONLY, \
+      "tokens whose rows of embedding and head are trained, as the tokenizer spells them") \
     S("Machine") \
     X(device, CHOICE, "auto", WORDS("auto", "cpu", "null") \
       LATER("cuda", "gpu"), ALWAYS, \

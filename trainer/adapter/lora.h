@@ -21,6 +21,12 @@ struct lora_options {
     int rslora;
     const char *const *targets; /* last components of paths ("q_proj") or whole paths; */
     size_t num_targets;         /* 0: every linear of the blocks ("all-linear") */
+    /* what else an adapter trains and holds; not looked at here */
+    const char *const *saved; /* modules trained whole (saved.h) */
+    size_t num_saved;
+    const int32_t *tokens; /* ids of rows trained (rows.h) */
+    size_t num_tokens;
+    int embedding_alone; /* not those of a head of its own */
 };
 
 struct lora {

@@ -10,8 +10,17 @@ enum status adapter_dir_open(struct adapter_dir *a, const char *dir, struct err 
     if (!a->targets) return err_set(e, ERR_MEMORY, "no memory for adapter %s", dir);
     for (size_t i = 0; i < a->peft.num_modules; i++) a->targets[i] = a->peft.modules[i].path;
     const struct peft_config *c = &a->peft.config;
-    a->options = (struct lora_options){c->r,          c->lora_alpha, c->lora_dropout,
-                                       c->use_rslora, a->targets,    a->peft.num_modules};
+    a->options = (struct lora_options){.r = c->r,
+                                       .alpha = c->lora_alpha,
+                                       .dropout = c->lora_dropout,
+                                       .rslora = c->use_rslora,
+                                       .targets = a->targets,
+                                       .num_targets = a->peft.num_modules,
+                                       .saved = a->peft.saved,
+                                       .num_saved = a->peft.num_saved,
+                                       .tokens = a->peft.tokens,
+                                       .num_tokens = a->peft.num_tokens,
+                                       .embedding_alone = !a->peft.head_rows};
     return OK;
 }
 

@@ -3,16 +3,35 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "adapter/saved.h"
 #include "base/mem.h"
 #include "base/size.h"
 
 /* --- describing --- */
 
+static enum status add_adapter(struct engine *g, const struct lora_options *o, struct err *e)
+{
+    const struct model *m = &g->model;
+    g->has_lora = 1;
+    TRY(saved_mark(&g->params, m->head, o->saved, o->num_saved, e));
+    TRY(lora_create(&g->lora, m->slots, model_num_slots(m), o, &g->params, e));
+    if (!o->num_tokens) return OK;
+    unsigned both = g->params.params[m->embedding].flags | g->params.params[m->head].flags;
+    if (both & PARAM_SAVED) {
+        err_set(e, ERR_CONFIG,
+                "trainable_tokens and modules_to_save both train the embedding or "
+                "the head");
+        return err_hint(e, "keep one of them");
+    }
+    int32_t head = o->embedding_alone && m->head != m->embedding ? -1 : m->head;
+    return rows_create(&g->rows, &g->params, m->embedding, head, o->tokens, o->num_tokens, e);
+}
+
 static void set_trainable(struct engine *g)
 {
     for (int32_t i = 0; i < g->params.count; i++) {
         struct param *p = &g->params.params[i];
-        int of_adapter = (p->flags & PARAM_FLOAT) != 0;
+        int of_adapter = (p->flags & (PARAM_FLOAT | PARAM_SAVED)) != 0;
         p->trainable = g->options.train && of_adapter == g->has_lora;
     }
 }
@@ -22,11 +41,7 @@ enum status engine_describe(struct engine *g, const struct engine_options *o, st
     *g = (struct engine){.options = *o};
     TRY(device_open(&g->device, o->device, o->threads, e));
     TRY(model_create(&g->model, o->config, &g->params, e));
-    if (o->lora) {
-        g->has_lora = 1;
-        TRY(lora_create(&g->lora, g->model.slots, model_num_slots(&g->model), o->lora, &g->params,
-                        e));
-    }
+    if (o->lora) TRY(add_adapter(g, o->lora, e));
     set_trainable(g);
     g->params.with_moments = o->train;
     return tape_create(&g->tape, &g->device, model_tape_nodes(o->config), e);
@@ -86,6 +101,10 @@ static void place_run(struct engine *g, struct arena *arena)
     place_batch(g, arena);
     if (g->options.cache_rows) place_caches(g, arena);
     if (g->has_lora) lora_bind(&g->lora);
+    if (g->rows.rows.count) {
+        rows_place(&g->rows, arena);
+        g->on_device.slots = take(arena, both_limits(g).max_rows, sizeof(int32_t));
+    }
 }
 
 static struct tokens device_tokens(const struct engine *g, int32_t rows, int32_t segments)
@@ -95,7 +114,13 @@ static struct tokens device_tokens(const struct engine *g, int32_t rows, int32_t
                            g->on_device.positions,
                            g->on_device.documents,
                            g->on_device.segments,
-                           segments};
+                           segments,
+                           g->on_device.slots};
+}
+
+static const struct param_rows *trained_rows(const struct engine *g)
+{
+    return g->rows.rows.count && g->options.train ? &g->rows.rows : NULL;
 }
 
 /* Records a training or evaluation micro-batch of this size. */
@@ -104,10 +129,17 @@ static struct head_result record(struct engine *g, int backward, const struct to
 {
     struct slot_filler filler = g->has_lora ? lora_filler(&g->lora) : (struct slot_filler){0};
     struct model_call call = {.checkpoint = backward && g->options.checkpoint,
-                              .filler = g->has_lora ? &filler : NULL};
-    struct head_request request = {supervised, g->on_device.rows, g->on_device.targets,
-                                   backward ? g->on_device.dlogp : NULL, 0};
+                              .filler = g->has_lora ? &filler : NULL,
+                              .rows = trained_rows(g)};
+    struct head_request request = {.S = supervised,
+                                   .rows = g->on_device.rows,
+                                   .targets = g->on_device.targets,
+                                   .dlogp = backward ? g->on_device.dlogp : NULL};
     tape_reset(g->tape, backward);
+    if (call.rows) {
+        request.trained = param_tensor(g->tape, &g->params, call.rows->head, 1);
+        request.trained_rows = call.rows->ids;
+    }
     struct tensor *hidden = model_forward(&g->model, g->tape, tokens, &call);
     return op_head(g->tape, hidden, model_head(&g->model, g->tape), &request);
 }
@@ -168,7 +200,8 @@ enum status engine_measure(struct engine *g, struct err *e)
     g->host_floats = mem_calloc((size_t)most.max_supervised + 1, 2 * sizeof(float));
     g->host_hits = mem_calloc((size_t)most.max_supervised + 1, 1);
     g->cached = mem_calloc((size_t)g->options.cache_rows + 1, sizeof *g->cached);
-    if (!g->caches || !g->host_floats || !g->host_hits || !g->cached)
+    g->host_slots = mem_calloc((size_t)most.max_rows + 1, sizeof *g->host_slots);
+    if (!g->caches || !g->host_floats || !g->host_hits || !g->cached || !g->host_slots)
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch's results");
     arena_measure(&arena);
     place_run(g, &arena);
@@ -185,6 +218,7 @@ enum status engine_allocate(struct engine *g, struct err *e)
     TRY(take_arena(g, g->memory.scratch, "scratch", &g->scratch_base, e));
     arena_over(&arena, g->run_base, g->memory.run);
     place_run(g, &arena);
+    if (g->rows.rows.count) rows_upload(&g->rows, &g->device);
     return model_fill_rope(&g->model, &g->device, e);
 }
 
@@ -201,6 +235,7 @@ enum status engine_touch_products(const struct engine *g, struct device *d, stru
     size_t row = ((size_t)c->vocab_size + (size_t)c->hidden_size) * sizeof(float);
     int32_t chunk = (int32_t)(d->k->head_scratch(d, &head) / row);
     TRY(device_touch_products(d, most.max_rows, in, out, weight, e));
+    weight |= g->params.params[g->model.head].trainable;
     return device_touch_products(d, chunk, c->hidden_size, c->vocab_size, weight, e);
 }
 
@@ -216,12 +251,14 @@ void engine_free(struct engine *g)
     tape_plan_free(&g->decode_plan);
     tape_destroy(g->tape);
     lora_free(&g->lora);
+    rows_free(&g->rows);
     model_free(&g->model);
     param_set_free(&g->params);
     mem_free(g->caches);
     mem_free(g->cached);
     mem_free(g->host_floats);
     mem_free(g->host_hits);
+    mem_free(g->host_slots);
     device_close(&g->device);
     *g = (struct engine){0};
 }
@@ -242,6 +279,9 @@ static void upload_batch(struct engine *g, const struct batch *b)
     upload(g, d->rows, b->rows, b->S, sizeof *d->rows);
     upload(g, d->targets, b->targets, b->S, sizeof *d->targets);
     upload(g, d->segments, b->segments, b->num_segments, sizeof *d->segments);
+    if (!d->slots) return;
+    rows_find(&g->rows, b->ids, b->N, g->host_slots);
+    upload(g, d->slots, g->host_slots, b->N, sizeof *d->slots);
 }
 
 static void collect(struct engine *g, const struct batch *b, const struct head_result *r,
@@ -289,7 +329,13 @@ enum status engine_update(struct engine *g, const struct adamw_options *o, doubl
 {
     TRY(optimizer_step(&g->device, &g->params, o, lr, t, divisor, g->scratch_base, grad_norm, e));
     optimizer_clear_gradients(&g->device, &g->params);
+    engine_refresh(g);
     return OK;
+}
+
+void engine_refresh(struct engine *g)
+{
+    if (g->rows.rows.count) rows_apply(&g->rows, &g->device);
 }
 
 void engine_drop(struct engine *g) { optimizer_clear_gradients(&g->device, &g->params); }

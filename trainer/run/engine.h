@@ -14,6 +14,7 @@
 #define CRIA_RUN_ENGINE_H
 
 #include "adapter/lora.h"
+#include "adapter/rows.h"
 #include "autograd/ops.h"
 #include "autograd/param.h"
 #include "base/hash.h"
@@ -49,6 +50,7 @@ struct engine {
     struct model model;
     struct lora lora;
     int has_lora;
+    struct token_rows rows;        /* tokens trained one by one */
     char base_hash[HASH_HEX_SIZE]; /* of the base weights as loaded; empty: none were */
     struct tape *tape;
     struct tape_plan train_plan, eval_plan, decode_plan;
@@ -56,6 +58,7 @@ struct engine {
     void *run_base, *step_base, *scratch_base;
     struct engine_batch { /* device copies of a micro-batch, in the run arena */
         int32_t *ids, *positions, *documents, *rows, *targets;
+        int32_t *slots; /* NULL: no token is trained by itself */
         float *dlogp;
         struct segment *segments;
     } on_device;
@@ -65,6 +68,7 @@ struct engine {
     float *logits;      /* device [V], decoding */
     float *host_floats; /* heap: behind engine_train, logp [S] of its supervised rows */
     uint8_t *host_hits;
+    int32_t *host_slots;
 };
 
 /* Opens the device and lays out everything; takes no arena. ERR_CONFIG, ERR_DEVICE, ERR_MEMORY,
@@ -100,6 +104,9 @@ MUST_CHECK enum status engine_update(struct engine *g, const struct adamw_option
 
 /* Clears the summed gradients: their step is left out. */
 void engine_drop(struct engine *g);
+
+/* After loading trainable tokens from a file: their rows into the tables. */
+void engine_refresh(struct engine *g);
 
 /* Decoding. Forgets the cached tokens. */
 void engine_decode_reset(struct engine *g);

@@ -69,6 +69,42 @@ static json_t *target_names(const struct session *s)
     return names;
 }
 
+static void add_name(json_t *names, const char *name)
+{
+    size_t i;
+    json_t *known;
+    json_array_foreach(names, i, known)
+    {
+        if (!strcmp(json_string_value(known), name)) return;
+    }
+    json_array_append_new(names, json_string(name));
+}
+
+/* As the config has them; a table that is embedding and head is saved under both names. */
+static json_t *saved_names(const struct session *s)
+{
+    const struct engine *g = &s->engine;
+    const struct config_list *list = &s->config->modules_to_save;
+    json_t *names = list->n ? json_array() : NULL;
+    for (size_t i = 0; i < list->n; i++) add_name(names, list->items[i]);
+    if (s->model.tied && g->params.params[g->model.embedding].flags & PARAM_SAVED) {
+        add_name(names, PEFT_EMBEDDING);
+        add_name(names, PEFT_HEAD);
+    }
+    return names;
+}
+
+static json_t *trained_ids(const struct session *s)
+{
+    json_t *ids = json_array(), *both = s->num_trained_tokens ? json_object() : NULL;
+    for (size_t i = 0; i < s->num_trained_tokens; i++)
+        json_array_append_new(ids, json_integer(s->trained_tokens[i]));
+    if (both) json_object_set(both, PEFT_EMBEDDING, ids);
+    if (both && !s->model.tied) json_object_set(both, PEFT_HEAD, ids);
+    json_decref(ids);
+    return both;
+}
+
 static enum status save_adapter(struct session *s, const char *dir, struct err *e)
 {
     char path[IO_PATH_MAX];
@@ -79,10 +115,14 @@ static enum status save_adapter(struct session *s, const char *dir, struct err *
                             .lora_dropout = s->lora.dropout,
                             .use_rslora = s->lora.rslora,
                             .base_model = s->config->model_name_or_path,
-                            .target_modules = target_names(s)};
+                            .target_modules = target_names(s),
+                            .modules_to_save = saved_names(s),
+                            .trainable_token_indices = trained_ids(s)};
     enum status status = io_join(path, sizeof path, dir, PEFT_CONFIG_FILE, e);
     if (!status) status = peft_config_write(&c, path, e);
     json_decref(c.target_modules);
+    json_decref(c.modules_to_save);
+    json_decref(c.trainable_token_indices);
     return status ? status : weights_save_adapter(&s->engine, dir, type, e);
 }
 
@@ -178,9 +218,24 @@ static enum status fingerprint_config(struct session *s, struct fingerprint *f, 
     return OK;
 }
 
+/* Only where there are any. */
+static enum status fingerprint_tokens(struct session *s, struct fingerprint *f, struct err *e)
+{
+    char hash[HASH_HEX_SIZE];
+    if (!s->num_trained_tokens) return OK;
+    struct hasher *h = hasher_create();
+    if (!h) return err_set(e, ERR_MEMORY, "no memory for the fingerprint");
+    hasher_bytes(h, s->trained_tokens, s->num_trained_tokens * sizeof *s->trained_tokens);
+    hasher_hex(h, hash);
+    hasher_destroy(h);
+    SET("trained_tokens", "%zu: %s", s->num_trained_tokens, hash);
+    return OK;
+}
+
 static enum status fingerprint_make(struct session *s, struct fingerprint *f, struct err *e)
 {
     TRY(fingerprint_machine(s, f, e));
+    TRY(fingerprint_tokens(s, f, e));
     return fingerprint_config(s, f, e);
 }
 

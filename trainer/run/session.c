@@ -4,10 +4,12 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/size.h"
 #include "run/plan.h"
 #include "run/journal.h"
 #include "run/save.h"
+#include "run/trained_tokens.h"
 #include "run/weights.h"
 
 #define PEAK_SECONDS 0.15 /* spent once to measure the GEMM rate that shares are held against */
@@ -68,6 +70,7 @@ static enum status open_model(struct session *s, struct err *e)
     TRY(dataset_template(c, &s->template, e));
     find_absent(s);
     if (!s->absent.tokenizer) TRY(open_tokenizer(s, e));
+    TRY(trained_tokens_find(c, s->tokenizer, &s->trained_tokens, &s->num_trained_tokens, e));
     if (c->max_length > s->model.max_positions)
         log_warning("max_length %lld is above the model's max_position_embeddings %d",
                     (long long)c->max_length, (int)s->model.max_positions);
@@ -172,7 +175,11 @@ static void set_lora(struct session *s)
                                     .dropout = c->lora_dropout,
                                     .rslora = c->use_rslora,
                                     .targets = all ? NULL : c->lora_target_modules.items,
-                                    .num_targets = all ? 0 : c->lora_target_modules.n};
+                                    .num_targets = all ? 0 : c->lora_target_modules.n,
+                                    .saved = c->modules_to_save.items,
+                                    .num_saved = c->modules_to_save.n,
+                                    .tokens = s->trained_tokens,
+                                    .num_tokens = s->num_trained_tokens};
 }
 
 /* Without the data: every micro-batch could be full. */
@@ -297,6 +304,7 @@ enum status session_start(struct session *s, struct err *e)
     TRY(save_clear_output(s, e));
     TRY(engine_allocate(&s->engine, e));
     TRY(weights_load_base(&s->engine, s->config->model_name_or_path, e));
+    if (s->engine.rows.rows.count) rows_adopt(&s->engine.rows, &s->engine.device);
     if (s->resume[0]) return save_resume(s, e);
     if (s->engine.has_lora)
         TRY(lora_init_weights(&s->engine.lora, &s->engine.device, (uint64_t)s->config->seed, e));
@@ -322,6 +330,7 @@ void session_close(struct session *s)
     preflight_free(&s->preflight);
     encoder_destroy(s->encoder);
     tokenizer_close(s->tokenizer);
+    mem_free(s->trained_tokens);
     model_config_free(&s->model);
     *s = (struct session){0};
 }

@@ -46,6 +46,8 @@ struct session {
     struct loader_split split;
     struct loader *train_loader, *eval_loader; /* eval: NULL without */
     struct preflight preflight;                /* what was found to be odd */
+    int32_t *trained_tokens; /* heap: ids whose rows are trained by themselves, ascending */
+    size_t num_trained_tokens;
     struct lora_options lora;
     struct answers answers; /* to sample prompts */
     struct engine engine;

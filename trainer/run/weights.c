@@ -12,6 +12,27 @@
 
 static int of_adapter(const struct param *p) { return (p->flags & PARAM_FLOAT) != 0; }
 
+/* Under which names a parameter lies in the base's files or the adapter's. A saved module is in
+ * both; a table that is embedding and head is in the adapter twice, as PEFT would have it. */
+struct file_names {
+    char name[2][PARAM_NAME_MAX + sizeof LORA_PREFIX];
+    int n;
+};
+
+static struct file_names names_in(const struct engine *g, int32_t index, int adapter)
+{
+    struct file_names f = {0};
+    const struct param *p = &g->params.params[index];
+    if (of_adapter(p) == adapter) {
+        snprintf(f.name[f.n++], sizeof f.name[0], "%s", p->name);
+    } else if (p->flags & PARAM_SAVED) {
+        snprintf(f.name[f.n++], sizeof f.name[0], LORA_PREFIX "%s", p->name);
+        if (index == g->model.embedding && index == g->model.head)
+            snprintf(f.name[f.n++], sizeof f.name[0], LORA_PREFIX WEIGHT_HEAD);
+    }
+    return f;
+}
+
 /* --- loading --- */
 
 /* Streams a tensor of the file through `block` to where `put` wants it. */
@@ -51,6 +72,11 @@ static int is_known(const struct engine *g, const char *name, int adapter)
 {
     int32_t i = param_set_find(&g->params, name);
     if (i >= 0) return of_adapter(&g->params.params[i]) == adapter;
+    if (adapter && !strncmp(name, LORA_PREFIX, strlen(LORA_PREFIX))) {
+        const char *base = name + strlen(LORA_PREFIX);
+        i = strcmp(base, WEIGHT_HEAD) ? param_set_find(&g->params, base) : g->model.head;
+        return i >= 0 && g->params.params[i].flags & PARAM_SAVED;
+    }
     size_t n =
         strlen(name); /* old files hold what is computed here; a tied head repeats the embedding */
     int stale = n > 9 && !strcmp(name + n - 9, ".inv_freq");
@@ -71,6 +97,28 @@ static enum status refuse_unknown(const struct engine *g, const struct tensor_fi
     return OK;
 }
 
+/* One table that the file holds twice; it must be the same both times. */
+static enum status load_twins(struct engine *g, int32_t index, const struct tensor_files *f,
+                              const struct file_names *names, float *block, struct err *e)
+{
+    char hash[2][HASH_HEX_SIZE];
+    for (int k = 0; k < 2; k++) {
+        struct sink sink = {g, &g->params.params[index], NULL, hasher_create()};
+        enum status s = sink.hasher
+                            ? load_one(&sink, f, names->name[k], block, e)
+                            : err_set(e, ERR_MEMORY, "no memory to load %s", names->name[k]);
+        if (!s) hasher_hex(sink.hasher, hash[k]);
+        hasher_destroy(sink.hasher);
+        if (s == ERR_FORMAT)
+            err_hint(e, "this base has one table for both; an adapter that trained them apart, or "
+                        "one alone, does not fit it");
+        TRY(s);
+    }
+    if (!strcmp(hash[0], hash[1])) return OK;
+    return err_set(e, ERR_UNSUPPORTED, "%s and %s differ, but this base has one table for both",
+                   names->name[0], names->name[1]);
+}
+
 static enum status load_all(struct engine *g, const char *path, int adapter, struct hasher *hasher,
                             struct err *e)
 {
@@ -80,8 +128,10 @@ static enum status load_all(struct engine *g, const char *path, int adapter, str
                           : err_set(e, ERR_MEMORY, "no memory to load %s", path);
     if (!s) s = refuse_unknown(g, f, adapter, e);
     for (int32_t i = 0; !s && i < g->params.count; i++) {
+        struct file_names names = names_in(g, i, adapter);
         struct sink sink = {g, &g->params.params[i], NULL, hasher};
-        if (of_adapter(sink.p) == adapter) s = load_one(&sink, f, sink.p->name, block, e);
+        if (names.n == 1) s = load_one(&sink, f, names.name[0], block, e);
+        if (names.n == 2) s = load_twins(g, i, f, &names, block, e);
     }
     tensor_files_close(f);
     mem_free(block);
@@ -102,7 +152,9 @@ enum status weights_load_adapter(struct engine *g, const char *dir, struct err *
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
-    return load_all(g, path, 1, NULL, e);
+    TRY(load_all(g, path, 1, NULL, e));
+    engine_refresh(g);
+    return OK;
 }
 
 /* --- saving --- */
@@ -111,7 +163,7 @@ struct fetch {
     struct engine *g;
     const struct param *p;
     const float *moment; /* NULL: the parameter itself */
-    char name[PARAM_NAME_MAX + 8];
+    char name[PARAM_NAME_MAX + sizeof LORA_PREFIX];
 };
 
 static enum status fill(void *context, size_t first, size_t count, float *out, struct err *e)
@@ -149,7 +201,7 @@ static void list_free(struct source_list *l)
 }
 
 static void list_add(struct source_list *l, struct engine *g, const struct param *p,
-                     const float *moment, const char *suffix, enum file_type type)
+                     const float *moment, const char *name, const char *suffix, enum file_type type)
 {
     struct fetch *f = &l->fetches[l->count];
     struct tensor_source *s = &l->sources[l->count++];
@@ -157,7 +209,7 @@ static void list_add(struct source_list *l, struct engine *g, const struct param
     f->g = g;
     f->p = p;
     f->moment = moment;
-    snprintf(f->name, sizeof f->name, "%s%s", p->name, suffix);
+    snprintf(f->name, sizeof f->name, "%s%s", name, suffix);
     *s = (struct tensor_source){.name = f->name,
                                 .type = type,
                                 .rank = vector ? 1 : 2,
@@ -169,10 +221,12 @@ static void list_add(struct source_list *l, struct engine *g, const struct param
 static enum status list_params(struct source_list *l, struct engine *g, int adapter,
                                enum file_type type, struct err *e)
 {
-    TRY(list_create(l, (size_t)g->params.count, e));
-    for (int32_t i = 0; i < g->params.count; i++)
-        if (of_adapter(&g->params.params[i]) == adapter)
-            list_add(l, g, &g->params.params[i], NULL, "", type);
+    TRY(list_create(l, (size_t)g->params.count + 1, e)); /* one table may be there twice */
+    for (int32_t i = 0; i < g->params.count; i++) {
+        struct file_names names = names_in(g, i, adapter);
+        for (int k = 0; k < names.n; k++)
+            list_add(l, g, &g->params.params[i], NULL, names.name[k], "", type);
+    }
     return OK;
 }
 
@@ -213,7 +267,7 @@ enum status weights_save_state(struct engine *g, const char *path, struct err *e
     for (int32_t i = 0; !s && i < g->params.count; i++) {
         const struct param *p = &g->params.params[i];
         for (int part = 0; p->trainable && part < 3; part++)
-            list_add(&l, g, p, state_part(p, part), state_suffixes[part], FILE_F32);
+            list_add(&l, g, p, state_part(p, part), p->name, state_suffixes[part], FILE_F32);
     }
     if (!s) s = tensor_file_write(path, l.sources, l.count, e);
     list_free(&l);
@@ -239,6 +293,7 @@ enum status weights_load_state(struct engine *g, const char *path, struct err *e
     if (!s && tensor_files_count(f) != expected)
         s = err_at(e, ERR_FORMAT, path, 0, 0, "%zu tensors, this run has %zu",
                    tensor_files_count(f), expected);
+    if (!s) engine_refresh(g);
     tensor_files_close(f);
     mem_free(block);
     return s;

@@ -52,7 +52,8 @@ static void print_block(struct buf *out)
     struct slot_filler filler = lora_filler(&lora);
     struct model_call call = {.filler = &filler};
     assert_non_null(model_forward(&model, tape, &tokens, &call));
-    int32_t per_block = 14; /* 2 norms, 4 products with an adapter each, 2 ropes, attention, swiglu */
+    int32_t per_block =
+        14; /* 2 norms, 4 products with an adapter each, 2 ropes, attention, swiglu */
     struct buf first;
     buf_init(&first, 1 << 16);
     assert_int_equal(tape_print(tape, 1 + per_block, 1 + 2 * per_block, out), OK);

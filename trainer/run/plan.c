@@ -121,7 +121,10 @@ enum status plan_refuse(const struct plan *p, struct err *e)
         used += (size_t)snprintf(text + used, sizeof text - used, "%s%s (%.2f GB)",
                                  i ? "; or " : "would fit: ", p->changes[i].text,
                                  (double)p->changes[i].total / 1e9);
-    return err_hint(e, "%s", p->num_changes ? text : "no change of the config would make it fit");
+    if (p->num_changes) return err_hint(e, "%s", text);
+    if (!p->least.total) return err_hint(e, "no change of the config would make it fit");
+    return err_hint(e, "no change of the config would make it fit: even %s takes %.2f GB",
+                    p->least.text, (double)p->least.total / 1e9);
 }
 
 enum status plan_check(const struct session *s, struct err *e)

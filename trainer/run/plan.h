@@ -36,7 +36,8 @@ struct plan {
     double eta;            /* seconds of training; below 0: unknown */
     int64_t largest_batch; /* per_device_train_batch_size; 0: not even 1; -1: not looked for */
     struct plan_change changes[PLAN_CHANGES_MAX];
-    int num_changes; /* only where it does not fit */
+    int num_changes;          /* only where it does not fit */
+    struct plan_change least; /* where nothing fits: the change that came nearest; total 0: none */
 };
 
 /* Of a session that is prepared. Always works. */

@@ -91,10 +91,9 @@ static enum status try_batch(const struct plan *p, const struct session *s, stru
 {
     int64_t size;
     TRY(largest_batch(p, s, *c, c->per_device_train_batch_size - 1, &size, total, e));
-    if (!size) return OK;
-    c->gradient_accumulation_steps = accumulation(c, size);
-    c->per_device_train_batch_size = size;
-    return OK;
+    c->gradient_accumulation_steps = accumulation(c, size ? size : 1);
+    c->per_device_train_batch_size = size ? size : 1;
+    return size ? OK : total_with(s, c, total, e);
 }
 
 /* Halves max_length until it fits. */
@@ -150,7 +149,12 @@ static enum status propose(struct plan *p, const struct session *s, unsigned fla
     if (!(flags & (BATCH | LENGTH))) TRY(total_with(s, &c, &total, e));
     if (flags & BATCH && !(flags & LENGTH)) TRY(try_batch(p, s, &c, &total, e));
     if (flags & LENGTH) TRY(try_length(p, s, &c, flags & BATCH, &total, e));
-    if (total <= p->available) describe(&p->changes[p->num_changes++], s->config, &c, total);
+    struct plan_change change;
+    describe(&change, s->config, &c, total);
+    if (total <= p->available)
+        p->changes[p->num_changes++] = change;
+    else if (!p->least.total || total < p->least.total)
+        p->least = change;
     return OK;
 }
 

@@ -100,6 +100,9 @@ static size_t bytes_of(const json_t *o, const char *key)
     return (size_t)json_integer_value(v);
 }
 
+/* Sanitizers have memory of their own. */
+#if !defined(__SANITIZE_ADDRESS__)
+
 static size_t sum_of(const json_t *o)
 {
     size_t sum = 0;
@@ -107,9 +110,6 @@ static size_t sum_of(const json_t *o)
         sum += (size_t)json_integer_value(json_object_iter_value(i));
     return sum;
 }
-
-/* Sanitizers have memory of their own. */
-#if !defined(__SANITIZE_ADDRESS__)
 
 /* The plan's peak is the run's, to 3 % or 8 MB, and never below. */
 static void check_peak(const char *more)

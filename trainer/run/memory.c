@@ -104,6 +104,12 @@ void memory_take(struct memory_account *a, enum memory_item i) { a->item[i] += l
 
 void memory_add(struct memory_account *a, enum memory_item i, size_t bytes) { a->item[i] += bytes; }
 
+void memory_note_peak(struct memory_account *a, size_t before)
+{
+    size_t now = memory_peak();
+    if (now > before) a->transient = size_max(a->transient, now + ((size_t)1 << 20));
+}
+
 size_t memory_sum(const struct memory_account *a)
 {
     size_t sum = 0;

@@ -20,14 +20,15 @@
 #include <stddef.h>
 
 /* name, meaning */
-#define MEMORY_TABLE(X)                                                       \
-    X(libraries, "the program and its libraries, as loaded")                  \
-    X(tokenizer, "tokenizer and template")                                    \
-    X(dataset, "per-document arrays, orders, HDF5's caches, a micro-batch")   \
-    X(graph, "the parameters' names, the tape and its plans")                 \
-    X(blas, "the BLAS's workspace and its threads' stacks")                   \
-    X(files, "blocks and headers that weights pass through on load and save") \
-    X(history, "log lines, read back at every save")                          \
+#define MEMORY_TABLE(X)                                                        \
+    X(libraries, "the program and its libraries, as loaded")                   \
+    X(tokenizer, "tokenizer and template")                                     \
+    X(dataset, "per-document arrays, orders, HDF5's caches, a micro-batch")    \
+    X(graph, "the parameters' names, the tape and its plans")                  \
+    X(blas, "the BLAS's workspace and its threads' stacks")                    \
+    X(files, "blocks and headers that weights pass through on load and save")  \
+    X(history, "log lines, read back at every save")                           \
+    X(starting, "held for a moment while starting, above what training takes") \
     X(reserve, "code and stacks first touched while training")
 
 enum memory_item {
@@ -43,7 +44,7 @@ const char *memory_item_text(enum memory_item i);
 struct memory_account {
     size_t item[NUM_MEMORY_ITEMS];
     size_t code, anonymous, heap; /* of the process when last looked at */
-    size_t transient;             /* the most that was held above the items while measuring */
+    size_t transient; /* the most that a start holds for a moment: see memory_note_peak */
 };
 
 /* Makes the heap return what is freed, for the rest of the process: call it before all else, or
@@ -53,6 +54,10 @@ void memory_steady(void);
 void memory_begin(struct memory_account *a);
 void memory_take(struct memory_account *a, enum memory_item i);
 void memory_add(struct memory_account *a, enum memory_item i, size_t bytes);
+/* What was done since the process held `before` at most (memory_peak) is done by every start: if it
+ * held more than anything before, that is noted, and a little that it may vary by. */
+void memory_note_peak(struct memory_account *a, size_t before);
+
 size_t memory_sum(const struct memory_account *a);
 
 /* Bytes resident now, and the most there ever were (VmHWM); 0: the system does not tell. */

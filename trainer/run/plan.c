@@ -23,8 +23,8 @@ void plan_make(struct plan *p, const struct session *s)
                        .largest_batch = -1};
     for (int i = 0; i < NUM_MEMORY_ITEMS; i++) p->named[i] = s->memory.item[i];
     p->total = memory_sum(&s->memory) + arenas_total(&p->arenas);
-    if (p->total < s->memory.transient) { /* measuring the BLAS took more than training will */
-        p->named[MEMORY_blas] += s->memory.transient - p->total;
+    if (p->total < s->memory.transient) {
+        p->named[MEMORY_starting] += s->memory.transient - p->total;
         p->total = s->memory.transient;
     }
     if (s->train_loader) {

@@ -245,8 +245,7 @@ static enum status warm_up(struct session *s, struct err *e)
     size_t before = memory_peak();
     double peak = device_gemm_peak(d, PEAK_SECONDS);
     enum status status = engine_touch_products(&s->engine, d, e);
-    size_t after = memory_peak();
-    if (after > before) s->memory.transient = after + ((size_t)1 << 20); /* it varies a little */
+    memory_note_peak(&s->memory, before);
     if (d == &cpu)
         device_close(&cpu);
     else
@@ -281,7 +280,9 @@ enum status session_prepare(struct session *s, const struct config *config,
     for (size_t i = 0; i < sizeof required / sizeof *required; i++)
         TRY(config_require(config, required[i], e));
     memory_begin(&s->memory);
+    size_t before = memory_peak();
     TRY(open_model(s, e));
+    memory_note_peak(&s->memory, before);
     memory_take(&s->memory, MEMORY_tokenizer);
     if (purpose == SESSION_TRAIN) TRY(save_check_output(s, e));
     TRY(open_data(s, watcher, e));

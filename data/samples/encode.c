@@ -89,8 +89,8 @@ static enum status bind(void *ctx, const char *name, size_t length, struct err *
     if (id >= 0) return add_special(n, name, length, id, NULL, e);
     err_set(e, ERR_CONFIG, "template %s needs the token %s%.*s, which the tokenizer does not have",
             n->t->name, *name == '<' ? "" : "of kind ", (int)length, name);
-    return err_hint(e, "use a template made for this model, such as vicuna or alpaca for a base "
-                       "Llama, or a tokenizer with that token");
+    return err_hint(e, "add_special_tokens: auto adds it in a training run; or use a template made "
+                       "for this model, such as vicuna or alpaca for a base Llama");
 }
 
 static int32_t special_id(const struct encoder *n, const char *name, size_t length)

@@ -18,9 +18,11 @@ static enum status add_param(struct token_rows *r, int32_t table, int32_t *index
 static enum status check_ids(const struct param *table, const int32_t *ids, size_t n, struct err *e)
 {
     for (size_t i = 0; i < n; i++) {
-        if (ids[i] < 0 || ids[i] >= table->rows)
-            return err_set(e, ERR_CONFIG, "token %d is to be trained; the model has %d",
-                           (int)ids[i], (int)table->rows);
+        if (ids[i] < 0 || ids[i] >= table->rows) {
+            err_set(e, ERR_CONFIG, "token %d is to be trained; the model has %d", (int)ids[i],
+                    (int)table->rows);
+            return err_hint(e, "take the base that adapter_config.json names");
+        }
         for (size_t k = 0; k < i; k++)
             if (ids[k] == ids[i])
                 return err_set(e, ERR_CONFIG, "token %d is to be trained twice", (int)ids[i]);

@@ -6,6 +6,7 @@
 
 #include "base/io.h"
 #include "base/mem.h"
+#include "run/new_tokens.h"
 
 static struct config_datasets list_of(const struct dataset_request *r)
 {
@@ -38,8 +39,7 @@ static struct prepare_options options_of(const struct dataset_request *r,
                                     .max_length = (int32_t)c->max_length};
 }
 
-/* ".cria-cache" in the directory that holds output_dir. */
-static enum status cache_dir(const struct config *c, char *out, size_t size, struct err *e)
+enum status dataset_cache_dir(const struct config *c, char *out, size_t size, struct err *e)
 {
     const char *slash;
     size_t n = strlen(c->output_dir);
@@ -68,7 +68,7 @@ static enum status prepare_sources(const struct dataset_request *r,
 {
     char dir[IO_PATH_MAX], key[HASH_HEX_SIZE], name[HASH_HEX_SIZE + 8];
     struct prepare_options o = options_of(r, sources, n);
-    TRY(cache_dir(r->config, dir, sizeof dir, e));
+    TRY(dataset_cache_dir(r->config, dir, sizeof dir, e));
     if (io_make_dirs(dir, e)) {
         err_hint(e, "the folder around output_dir must be there or can be made, and is writable");
         return config_blame(r->config, KEY_output_dir, e);
@@ -191,7 +191,8 @@ enum status dataset_tools(const struct config *c, struct tokenizer **tokenizer,
     *template = NULL;
     TRY(config_require(c, KEY_model_name_or_path, e));
     TRY(dataset_template(c, template, e));
-    return tokenizer_open(tokenizer, c->model_name_or_path, e);
+    struct new_tokens added;
+    return new_tokens_open(&added, tokenizer, c, *template, e);
 }
 
 #define FILES_MAX 256

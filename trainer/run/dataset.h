@@ -67,7 +67,12 @@ MUST_CHECK enum status dataset_template(const struct config *c, const struct tem
 /* Where a document came from, for people: "chat.jsonl, line 3", "alpaca.json, record 17". */
 void dataset_origin(const struct store *s, int32_t source, int64_t line, char *out, size_t size);
 
-/* The tokenizer of the model directory and the template the config names (NULL for stage pt). */
+/* ".cria-cache" in the directory that holds output_dir: its path. ERR_IO. */
+MUST_CHECK enum status dataset_cache_dir(const struct config *c, char *out, size_t size,
+                                         struct err *e);
+
+/* The tokenizer of the model directory, with the template's tokens (new_tokens.h), and the template
+ * the config names (NULL for stage pt). */
 MUST_CHECK enum status dataset_tools(const struct config *c, struct tokenizer **tokenizer,
                                      const struct template **template, struct err *e);
 

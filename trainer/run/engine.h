@@ -33,7 +33,9 @@ struct engine_options {
     enum loss_reduction reduction;
     struct loader_limits train_limits; /* of the largest training micro-batch */
     struct loader_limits eval_limits;  /* of the largest that only runs forward; zero: none */
-    int32_t positions;                 /* rotary table: one more than the highest position */
+    int32_t base_vocab;  /* rows of embedding and head in the base's files where that is fewer than
+                            vocab_size; 0: it is not */
+    int32_t positions;   /* rotary table: one more than the highest position */
     int32_t cache_rows;  /* decoding: capacity of the key-value cache; 0: no decoding */
     int32_t decode_rows; /* decoding: most tokens given at once */
 };

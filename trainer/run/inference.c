@@ -45,6 +45,15 @@ static void add_stops(struct inference *f, const struct sidecar *s)
         generate_add_stop(&f->generate, f->config.eos[i]);
 }
 
+/* An adapter of ours has the tokenizer it was trained with, which may have more tokens. */
+static int has_tokenizer(const char *dir, const struct sidecar *s)
+{
+    char path[IO_PATH_MAX];
+    struct err ignored = {0};
+    return s->tokenizer_hash[0] && !io_join(path, sizeof path, dir, "tokenizer.json", &ignored) &&
+           io_file_size(path) >= 0;
+}
+
 static enum status open_text(struct inference *f, const struct inference_options *o, struct err *e)
 {
     struct sidecar sidecar;
@@ -52,10 +61,14 @@ static enum status open_text(struct inference *f, const struct inference_options
     struct encode_options encode = {TRAIN_ASSISTANT, 0};
     TRY(sidecar_read(&sidecar, dir, e));
     TRY(find_template(o, &sidecar, &f->template, e));
-    TRY(tokenizer_open(&f->tokenizer, o->model, e));
-    if (tokenizer_vocab_size(f->tokenizer) > f->config.vocab_size)
-        return err_set(e, ERR_CONFIG, "%s: the tokenizer has %d tokens, the model %d", o->model,
-                       (int)tokenizer_vocab_size(f->tokenizer), (int)f->config.vocab_size);
+    if (!has_tokenizer(dir, &sidecar)) dir = o->model;
+    TRY(tokenizer_open(&f->tokenizer, dir, e));
+    if (tokenizer_vocab_size(f->tokenizer) > f->config.vocab_size) {
+        err_set(e, ERR_CONFIG, "%s: the tokenizer has %d tokens, the model %d", dir,
+                (int)tokenizer_vocab_size(f->tokenizer), (int)f->config.vocab_size);
+        return err_hint(e, "take the base that adapter_config.json names, or the tokenizer that "
+                           "belongs to this model");
+    }
     TRY(encoder_create(&f->encoder, f->template, f->tokenizer, &encode, e));
     add_stops(f, &sidecar);
     return OK;

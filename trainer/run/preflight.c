@@ -203,11 +203,19 @@ static enum status report_row(struct scan *c, int32_t id, const char *table, con
              text.data ? text.data : "a special token", (int)id, table, why,
              lora ? ", and LoRA does not train it" : "; this run trains it");
     snprintf(f->hint, sizeof f->hint, "%s",
-             lora ? "use a template whose tokens the base knows (alpaca, vicuna), the instruct "
-                    "model as base, or finetuning: full"
+             lora ? "name it in trainable_tokens, or use a template whose tokens the base knows "
+                    "(alpaca, vicuna), the instruct model as base, or finetuning: full"
                   : "");
     buf_free(&text);
     return status;
+}
+
+/* By trainable_tokens, or since it was added. */
+static int is_trained_alone(const struct session *s, int32_t id)
+{
+    for (size_t i = 0; i < s->num_trained_tokens; i++)
+        if (s->trained_tokens[i] == id) return 1;
+    return 0;
 }
 
 static enum status check_table(struct scan *c, struct rows *r, const char *name, struct err *e)
@@ -218,7 +226,7 @@ static enum status check_table(struct scan *c, struct rows *r, const char *name,
     TRY(find_typical(r, e));
     for (int32_t id = 0; id < r->V; id++) {
         const char *why = NULL;
-        if (c->seen_in[id]) TRY(is_untrained(r, id, &why, e));
+        if (c->seen_in[id] && !is_trained_alone(c->s, id)) TRY(is_untrained(r, id, &why, e));
         if (why) TRY(report_row(c, id, name, why, e));
     }
     return OK;
@@ -227,7 +235,8 @@ static enum status check_table(struct scan *c, struct rows *r, const char *name,
 static enum status check_rows(struct scan *c, struct err *e)
 {
     const struct model_config *m = &c->s->model;
-    struct rows r = {.V = m->vocab_size, .C = m->hidden_size};
+    int32_t rows = c->s->new_tokens.base_vocab ? c->s->new_tokens.base_vocab : m->vocab_size;
+    struct rows r = {.V = rows, .C = m->hidden_size};
     if (c->s->absent.weights) return OK;
     r.row = mem_calloc((size_t)r.C, 2 * sizeof *r.row);
     r.other = r.row ? r.row + r.C : NULL;

@@ -22,6 +22,7 @@
 #define STATE_FILE "state.safetensors"
 #define RESOLVED_FILE "config.resolved.yaml"
 #define METRICS_FILE "metrics.jsonl"
+#define BASE_DIR "base" /* in output_dir: the base with a larger vocabulary */
 
 /* --- what a directory holds --- */
 
@@ -105,16 +106,25 @@ static json_t *trained_ids(const struct session *s)
     return both;
 }
 
+/* The base as the adapter needs it: the given one, or where the vocabulary grew our larger copy. */
+static enum status base_path(const struct session *s, char *out, size_t size, struct err *e)
+{
+    if (s->new_tokens.base_vocab) return io_join(out, size, s->config->output_dir, BASE_DIR, e);
+    if ((size_t)snprintf(out, size, "%s", s->config->model_name_or_path) < size) return OK;
+    return err_set(e, ERR_IO, "path too long: %s", s->config->model_name_or_path);
+}
+
 static enum status save_adapter(struct session *s, const char *dir, struct err *e)
 {
-    char path[IO_PATH_MAX];
+    char path[IO_PATH_MAX], base[IO_PATH_MAX];
+    TRY(base_path(s, base, sizeof base, e));
     enum file_type type =
         s->config->save_dtype == CONFIG_SAVE_AUTO ? FILE_F32 : base_type(s); /* fp32 unless asked */
     struct peft_config c = {.r = s->lora.r,
                             .lora_alpha = s->lora.alpha,
                             .lora_dropout = s->lora.dropout,
                             .use_rslora = s->lora.rslora,
-                            .base_model = s->config->model_name_or_path,
+                            .base_model = base,
                             .target_modules = target_names(s),
                             .modules_to_save = saved_names(s),
                             .trainable_token_indices = trained_ids(s)};
@@ -137,8 +147,7 @@ static enum status save_sidecar(struct session *s, const char *dir, struct err *
         snprintf(sidecar.template_name, sizeof sidecar.template_name, "%s", s->template->name);
     snprintf(sidecar.tokenizer_hash, sizeof sidecar.tokenizer_hash, "%s",
              tokenizer_hash(s->tokenizer));
-    TRY(sidecar_copy_tokenizer(s->config->model_name_or_path, dir, &s->model, s->template,
-                               s->tokenizer, e));
+    TRY(sidecar_copy_tokenizer(s->new_tokens.dir, dir, &s->model, s->template, s->tokenizer, e));
     return sidecar_write(&sidecar, dir, e);
 }
 
@@ -256,6 +265,30 @@ static enum status save_fingerprint(struct session *s, const char *dir, struct e
 
 /* --- the verbs of this file --- */
 
+static int has_file(const char *dir, const char *name)
+{
+    char path[IO_PATH_MAX];
+    struct err ignored = {0};
+    return !io_join(path, sizeof path, dir, name, &ignored) && io_exists(path);
+}
+
+/* output_dir/base, once: adapters of tokens that the given base has no rows for refer to it. */
+static enum status save_base(struct session *s, struct err *e)
+{
+    struct commit c = {0};
+    char dir[IO_PATH_MAX];
+    if (!s->new_tokens.base_vocab || !s->engine.has_lora) return OK;
+    TRY(base_path(s, dir, sizeof dir, e));
+    if (has_file(dir, "cria.json")) return OK;
+    TRY(commit_begin(&c, s->config->output_dir, BASE_DIR, e));
+    enum status status = save_model(s, c.aside, e);
+    if (!status) status = save_sidecar(s, c.aside, e);
+    if (!status) status = commit_end(&c, e);
+    commit_abort(&c);
+    return status ? err_wrap(e, "saving the base with %d more tokens", (int)s->new_tokens.count)
+                  : OK;
+}
+
 enum status save_begin(struct session *s, struct err *e)
 {
     char path[IO_PATH_MAX];
@@ -267,7 +300,7 @@ enum status save_begin(struct session *s, struct err *e)
         status = err_set(e, ERR_MEMORY, "no memory for the resolved config");
     if (!status) status = io_write_file(path, text.data, text.len, e);
     buf_free(&text);
-    return status;
+    return status ? status : save_base(s, e);
 }
 
 static enum status save_into(struct session *s, const char *dir, struct err *e)
@@ -484,19 +517,14 @@ static enum status remove_run(const char *dir, struct err *e)
         if (!status) status = io_remove_tree(path, e);
     }
     mem_free(steps);
+    if (!status) status = io_join(path, sizeof path, dir, BASE_DIR, e);
+    if (!status && has_file(path, "cria.json")) status = io_remove_tree(path, e);
     if (!status) status = remove_events(dir, e);
     for (size_t i = 0; !status && i < sizeof left_by_a_run / sizeof *left_by_a_run; i++) {
         status = io_join(path, sizeof path, dir, left_by_a_run[i], e);
         if (!status && unlink(path) && errno != ENOENT) status = err_errno(e, "%s", path);
     }
     return status;
-}
-
-static int has_file(const char *dir, const char *name)
-{
-    char path[IO_PATH_MAX];
-    struct err ignored = {0};
-    return !io_join(path, sizeof path, dir, name, &ignored) && io_exists(path);
 }
 
 /* A run began here and did not end: the first file it writes is there, the last is not. */

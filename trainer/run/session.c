@@ -53,11 +53,17 @@ static enum status open_tokenizer(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
     struct encode_options o = {TRAIN_ASSISTANT, c->tokenize_whole};
-    TRY(tokenizer_open(&s->tokenizer, c->model_name_or_path, e));
+    TRY(new_tokens_open(&s->new_tokens, &s->tokenizer, c, s->template, e));
     TRY(encoder_create(&s->encoder, s->template, s->tokenizer, &o, e));
-    if (tokenizer_vocab_size(s->tokenizer) <= s->model.vocab_size) return OK;
+    int32_t tokens = tokenizer_vocab_size(s->tokenizer);
+    if (tokens <= s->model.vocab_size) return OK;
+    if (tokens - s->new_tokens.count <= s->model.vocab_size) { /* embedding and head grow */
+        s->new_tokens.base_vocab = s->model.vocab_size;
+        s->model.vocab_size = tokens;
+        return OK;
+    }
     config_fail(c, KEY_model_name_or_path, e, "the tokenizer has %d tokens, the model %d",
-                (int)tokenizer_vocab_size(s->tokenizer), (int)s->model.vocab_size);
+                (int)tokens, (int)s->model.vocab_size);
     return err_hint(e, "take the tokenizer that belongs to this model");
 }
 
@@ -70,7 +76,8 @@ static enum status open_model(struct session *s, struct err *e)
     TRY(dataset_template(c, &s->template, e));
     find_absent(s);
     if (!s->absent.tokenizer) TRY(open_tokenizer(s, e));
-    TRY(trained_tokens_find(c, s->tokenizer, &s->trained_tokens, &s->num_trained_tokens, e));
+    struct trained_tokens_request trained = {c, s->tokenizer, &s->new_tokens, s->model.tied};
+    TRY(trained_tokens_find(&trained, &s->trained_tokens, &s->num_trained_tokens, e));
     if (c->max_length > s->model.max_positions)
         log_warning("max_length %lld is above the model's max_position_embeddings %d",
                     (long long)c->max_length, (int)s->model.max_positions);
@@ -215,7 +222,8 @@ static enum status lay_out(struct session *s, struct err *e)
                                .reduction = c->loss_reduction == CONFIG_MICROBATCH_MEAN
                                                 ? LOSS_MICROBATCH_MEAN
                                                 : LOSS_TOKEN_MEAN,
-                               .positions = (int32_t)c->max_length};
+                               .positions = (int32_t)c->max_length,
+                               .base_vocab = s->new_tokens.base_vocab};
     o.cache_rows = answers_cache_rows(&s->answers);
     o.decode_rows = s->answers.longest < DECODE_ROWS ? s->answers.longest : DECODE_ROWS;
     if (o.positions < o.cache_rows) o.positions = o.cache_rows;
@@ -305,6 +313,8 @@ enum status session_start(struct session *s, struct err *e)
     TRY(save_clear_output(s, e));
     TRY(engine_allocate(&s->engine, e));
     TRY(weights_load_base(&s->engine, s->config->model_name_or_path, e));
+    if (s->new_tokens.count)
+        TRY(weights_fill_rows(&s->engine, s->new_tokens.first, s->new_tokens.count, e));
     if (s->engine.rows.rows.count) rows_adopt(&s->engine.rows, &s->engine.device);
     if (s->resume[0]) return save_resume(s, e);
     if (s->engine.has_lora)

@@ -25,6 +25,7 @@
 #include "run/engine.h"
 #include "run/guard.h"
 #include "run/memory.h"
+#include "run/new_tokens.h"
 #include "run/preflight.h"
 
 enum session_purpose { SESSION_TRAIN, SESSION_PLAN };
@@ -41,6 +42,8 @@ struct session {
     struct model_config model;
     struct tokenizer *tokenizer;     /* NULL: absent, as are encoder, stores and loaders then */
     const struct template *template; /* NULL: stage pt */
+    struct new_tokens new_tokens;    /* special tokens the tokenizer lacked; model.vocab_size
+                                        counts them */
     struct encoder *encoder;
     struct store *store, *eval_store;
     struct loader_split split;

@@ -87,10 +87,7 @@ static enum status write_chat_template(const char *to, const struct template *te
     return s;
 }
 
-enum status sidecar_copy_tokenizer(const char *from, const char *to,
-                                   const struct model_config *config,
-                                   const struct template *template,
-                                   const struct tokenizer *tokenizer, struct err *e)
+enum status sidecar_copy_files(const char *from, const char *to, struct err *e)
 {
     for (size_t i = 0; i < sizeof tokenizer_files / sizeof *tokenizer_files; i++) {
         char source[IO_PATH_MAX], target[IO_PATH_MAX];
@@ -98,6 +95,15 @@ enum status sidecar_copy_tokenizer(const char *from, const char *to,
         TRY(io_join(target, sizeof target, to, tokenizer_files[i], e));
         if (io_file_size(source) >= 0) TRY(io_copy_file(source, target, e));
     }
+    return OK;
+}
+
+enum status sidecar_copy_tokenizer(const char *from, const char *to,
+                                   const struct model_config *config,
+                                   const struct template *template,
+                                   const struct tokenizer *tokenizer, struct err *e)
+{
+    TRY(sidecar_copy_files(from, to, e));
     TRY(write_generation_config(to, config, e));
     return template ? write_chat_template(to, template, tokenizer, e) : OK;
 }

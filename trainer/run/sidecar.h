@@ -25,6 +25,9 @@ struct sidecar {
 MUST_CHECK enum status sidecar_read(struct sidecar *out, const char *dir, struct err *e);
 MUST_CHECK enum status sidecar_write(const struct sidecar *s, const char *dir, struct err *e);
 
+/* Copies the tokenizer's files and generation_config.json, those there are. Errors as below. */
+MUST_CHECK enum status sidecar_copy_files(const char *from, const char *to, struct err *e);
+
 /* Copies tokenizer and generation files of the base model `from` to `to`; writes
  * generation_config.json if there is none, and the template's chat_template.jinja (not for plain
  * text). ERR_IO, ERR_DISK_FULL, ERR_MEMORY. */

@@ -1,6 +1,7 @@
 #include "run/trained_tokens.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -28,20 +29,40 @@ static enum status find_one(const struct config *c, const struct tokenizer *toke
     return err_hint(e, "write tokens as tokenizer.json spells them, <|eot_id|> for one");
 }
 
-enum status trained_tokens_find(const struct config *c, const struct tokenizer *tokenizer,
-                                int32_t **ids, size_t *n, struct err *e)
+static int saves(const struct config *c, const char *module)
 {
-    const struct config_list *names = &c->trainable_tokens;
+    for (size_t i = 0; i < c->modules_to_save.n; i++) {
+        size_t n = strlen(module), m = strlen(c->modules_to_save.items[i]);
+        if (m <= n && !strcmp(module + n - m, c->modules_to_save.items[i])) return 1;
+    }
+    return 0;
+}
+
+/* How many added tokens are to be trained as rows. */
+static int32_t added_rows(const struct trained_tokens_request *r)
+{
+    int embedding = saves(r->config, "model.embed_tokens"), head = saves(r->config, "lm_head");
+    int whole = r->tied ? embedding || head : embedding && head;
+    return r->config->finetuning == CONFIG_LORA && !whole ? r->added->count : 0;
+}
+
+enum status trained_tokens_find(const struct trained_tokens_request *r, int32_t **ids, size_t *n,
+                                struct err *e)
+{
+    const struct config_list *names = &r->config->trainable_tokens;
+    int32_t added = added_rows(r);
+    size_t all = names->n + (size_t)added;
     enum status s = OK;
     *ids = NULL;
     *n = 0;
-    if (!names->n) return OK;
-    *ids = mem_calloc(names->n, sizeof **ids);
+    if (!all) return OK;
+    *ids = mem_calloc(all, sizeof **ids);
     if (!*ids) return err_set(e, ERR_MEMORY, "no memory for the list of tokens");
     for (size_t i = 0; i < names->n && !s; i++) {
         (*ids)[i] = (int32_t)i;
-        if (tokenizer) s = find_one(c, tokenizer, names->items[i], &(*ids)[i], e);
+        if (r->tokenizer) s = find_one(r->config, r->tokenizer, names->items[i], &(*ids)[i], e);
     }
-    if (!s) *n = sort_once(*ids, names->n);
+    for (int32_t i = 0; i < added; i++) (*ids)[names->n + (size_t)i] = r->added->first + i;
+    if (!s) *n = sort_once(*ids, all);
     return s;
 }

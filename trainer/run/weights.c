@@ -41,6 +41,7 @@ struct sink {
     const struct param *p;
     float *moment;         /* NULL: the parameter itself */
     struct hasher *hasher; /* of all that passes; NULL: nobody asks */
+    int64_t rows;          /* in the file, where there are fewer; 0: as many */
 };
 
 static void put(const struct sink *s, size_t first, size_t count, const float *values)
@@ -57,7 +58,7 @@ static enum status load_one(const struct sink *s, const struct tensor_files *f, 
                             float *block, struct err *e)
 {
     const struct tensor_info *t = tensor_files_find(f, name);
-    int64_t shape[2] = {s->p->rows, s->p->cols};
+    int64_t shape[2] = {s->rows ? s->rows : s->p->rows, s->p->cols};
     int vector = (s->p->flags & PARAM_VECTOR) != 0;
     TRY(tensor_expect(f, t, name, vector ? 1 : 2, vector ? shape + 1 : shape, e));
     for (size_t at = 0; at < t->count; at += BLOCK) {
@@ -103,7 +104,7 @@ static enum status load_twins(struct engine *g, int32_t index, const struct tens
 {
     char hash[2][HASH_HEX_SIZE];
     for (int k = 0; k < 2; k++) {
-        struct sink sink = {g, &g->params.params[index], NULL, hasher_create()};
+        struct sink sink = {.g = g, .p = &g->params.params[index], .hasher = hasher_create()};
         enum status s = sink.hasher
                             ? load_one(&sink, f, names->name[k], block, e)
                             : err_set(e, ERR_MEMORY, "no memory to load %s", names->name[k]);
@@ -129,7 +130,9 @@ static enum status load_all(struct engine *g, const char *path, int adapter, str
     if (!s) s = refuse_unknown(g, f, adapter, e);
     for (int32_t i = 0; !s && i < g->params.count; i++) {
         struct file_names names = names_in(g, i, adapter);
-        struct sink sink = {g, &g->params.params[i], NULL, hasher};
+        int table = i == g->model.embedding || i == g->model.head;
+        struct sink sink = {g, &g->params.params[i], NULL, hasher,
+                            table && !adapter ? g->options.base_vocab : 0};
         if (names.n == 1) s = load_one(&sink, f, names.name[0], block, e);
         if (names.n == 2) s = load_twins(g, i, f, &names, block, e);
     }
@@ -155,6 +158,38 @@ enum status weights_load_adapter(struct engine *g, const char *dir, struct err *
     TRY(load_all(g, path, 1, NULL, e));
     engine_refresh(g);
     return OK;
+}
+
+/* In double, so that the order of the sum shows in no bit of the mean. */
+static void fill_table(struct engine *g, int32_t table, int32_t first, int32_t count, double *sum,
+                       float *row)
+{
+    const struct param *p = &g->params.params[table];
+    size_t cols = (size_t)p->cols;
+    for (size_t c = 0; c < cols; c++) sum[c] = 0;
+    for (int32_t r = 0; r < first; r++) {
+        param_fetch(p, &g->device, (size_t)r * cols, cols, row);
+        for (size_t c = 0; c < cols; c++) sum[c] += (double)row[c];
+    }
+    for (size_t c = 0; c < cols; c++) row[c] = (float)(sum[c] / first);
+    for (int32_t r = first; r < first + count; r++)
+        param_store(p, &g->device, (size_t)r * cols, cols, row);
+}
+
+enum status weights_fill_rows(struct engine *g, int32_t first, int32_t count, struct err *e)
+{
+    size_t cols = (size_t)g->options.config->hidden_size;
+    double *sum = mem_calloc(cols, sizeof *sum);
+    float *row = mem_calloc(cols, sizeof *row);
+    if (sum && row) {
+        fill_table(g, g->model.embedding, first, count, sum, row);
+        if (g->model.head != g->model.embedding)
+            fill_table(g, g->model.head, first, count, sum, row);
+    }
+    enum status s = sum && row ? OK : err_set(e, ERR_MEMORY, "no memory for new rows");
+    mem_free(sum);
+    mem_free(row);
+    return s;
 }
 
 /* --- saving --- */
@@ -285,7 +320,7 @@ enum status weights_load_state(struct engine *g, const char *path, struct err *e
         const struct param *p = &g->params.params[i];
         for (int part = 0; !s && p->trainable && part < 3; part++, expected++) {
             char name[PARAM_NAME_MAX + 8];
-            struct sink sink = {g, p, state_part(p, part), NULL};
+            struct sink sink = {.g = g, .p = p, .moment = state_part(p, part)};
             snprintf(name, sizeof name, "%s%s", p->name, state_suffixes[part]);
             s = load_one(&sink, f, name, block, e);
         }

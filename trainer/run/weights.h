@@ -6,9 +6,15 @@
 #include "run/engine.h"
 
 /* The base's parameters from a model directory. A tied head in the file is not looked at; what
- * the model does not have is an error, since a wrong family would otherwise pass. ERR_IO,
+ * the model does not have is an error, since a wrong family would otherwise pass. With
+ * options.base_vocab the last rows of embedding and head are left alone. ERR_IO,
  * ERR_FORMAT, ERR_SHAPE, ERR_MEMORY, ERR_UNSUPPORTED. */
 MUST_CHECK enum status weights_load_base(struct engine *g, const char *dir, struct err *e);
+
+/* Rows first ... first+count-1 of embedding and head become the mean of those before them.
+ * ERR_MEMORY. */
+MUST_CHECK enum status weights_fill_rows(struct engine *g, int32_t first, int32_t count,
+                                         struct err *e);
 
 /* The adapter's, from PEFT's adapter_model.safetensors in `dir`. Errors as above. */
 MUST_CHECK enum status weights_load_adapter(struct engine *g, const char *dir, struct err *e);

@@ -13,6 +13,7 @@
 
 #include "base/io.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "support/run_binary.h"
 #include "support/tiny_run.h"
 
@@ -136,21 +137,34 @@ static void test_second_signal(void **state)
 
 /* --- a terminal --- */
 
-/* Reads what comes from the terminal until `mark` has come; fails the test if it does not. */
+/* What the terminal has shown and nobody has waited for yet. */
+static struct {
+    char text[1 << 16];
+    size_t n;
+} shown;
+
+static int read_more(int terminal)
+{
+    struct pollfd p = {terminal, POLLIN, 0};
+    if (poll(&p, 1, 50) < 1) return 1;
+    ssize_t got = read(terminal, shown.text + shown.n, sizeof shown.text - 1 - shown.n);
+    if (got < 1) return 0; /* the program has left */
+    shown.n += (size_t)got;
+    shown.text[shown.n] = 0;
+    return 1;
+}
+
+/* Waits until `mark` has come, and forgets all up to it; fails the test if it does not come. */
 static void expect(int terminal, const char *mark)
 {
-    static char seen[1 << 16];
-    size_t n = 0;
-    for (double left = PATIENCE * 1000; left > 0 && n + 1 < sizeof seen; left -= 50) {
-        struct pollfd p = {terminal, POLLIN, 0};
-        if (poll(&p, 1, 50) < 1) continue;
-        ssize_t got = read(terminal, seen + n, sizeof seen - 1 - n);
-        if (got < 1) break;
-        n += (size_t)got;
-        seen[n] = 0;
-        if (strstr(seen, mark)) return;
-    }
-    fail_msg("\"%s\" did not come, but: %s", mark, seen);
+    char *at = NULL;
+    double end = clock_seconds() + PATIENCE;
+    while (!(at = strstr(shown.text, mark)))
+        if (clock_seconds() > end || !read_more(terminal)) break;
+    if (!at) fail_msg("\"%s\" did not come, but: %s", mark, shown.text);
+    at += strlen(mark);
+    shown.n -= (size_t)(at - shown.text);
+    memmove(shown.text, at, shown.n + 1);
 }
 
 static void type(int terminal, const char *keys)
@@ -195,16 +209,20 @@ static void test_chat_terminal(void **state)
               "--max-new-tokens", "400", (char *)NULL);
         _exit(127);
     }
-    expect(terminal, "> ");
+    expect(terminal, "> "); /* only now it takes keys, not lines */
     type(terminal, "Hello\r");
     wait_ms(100);
     type(terminal, "\003");
     expect(terminal, "[stopped]");
+    type(terminal, "\003"); /* too late for the answer */
+    expect(terminal, "> ");
     type(terminal, "not sent\003/save /dev/null\r");
     expect(terminal, "2 messages appended");
+    expect(terminal, "> ");
     type(terminal, "\004");
-    char rest[512];
-    while (read(terminal, rest, sizeof rest) > 0) continue;
+    double end = clock_seconds() + PATIENCE;
+    while (clock_seconds() < end && read_more(terminal)) continue;
+    kill(pid, SIGKILL); /* it has left by now */
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status) && !WEXITSTATUS(status));
     close(terminal);

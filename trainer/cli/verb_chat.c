@@ -136,7 +136,7 @@ static enum status say(struct talk *t, const char *text, struct err *e)
     interrupted = 0;
     signal(SIGINT, on_interrupt);
     enum status s = chat_say(&t->chat, text, &r, e);
-    signal(SIGINT, SIG_DFL);
+    signal(SIGINT, live ? SIG_IGN : SIG_DFL); /* a key pressed too late must not end the chat */
     if (s) return s;
     if (!live) write_text(NULL, t->answer.data ? t->answer.data : "", t->answer.len);
     putchar('\n');
@@ -160,6 +160,7 @@ static enum status answer_line(struct talk *t, const char *line, struct err *e)
 
 static enum status talk(struct talk *t, struct err *e)
 {
+    if (line_edit_is_live(t->lines)) signal(SIGINT, SIG_IGN); /* a key, while lines are edited */
     while (!t->left) {
         int end;
         TRY(line_edit_read(t->lines, &t->line, &end, e));

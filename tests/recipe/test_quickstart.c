@@ -179,10 +179,20 @@ static int by_head(const void *key, const void *item)
     return strncmp(key, *(char *const *)item, HEAD);
 }
 
+static unsigned head_number(const char *text)
+{
+    const unsigned char *t = (const unsigned char *)text;
+    return (t[0] * 31u + t[1] * 7u + t[2] * 1031u + t[3] * 4099u) % 65536;
+}
+
 /* An item that stands in the text, or NULL. Items are sorted; they begin at a word's start. */
 static const char *find_any(const struct list *l, const char *text)
 {
-    for (const char *at = text; *at; at++) {
+    static unsigned char possible[65536];
+    memset(possible, 0, sizeof possible);
+    for (size_t i = 0; i < l->n; i++) possible[head_number(l->items[i])] = 1;
+    for (const char *at = text; at[0] && at[1] && at[2] && at[3]; at++) {
+        if (!possible[head_number(at)]) continue;
         if (at > text && at[-1] != ' ' && at[-1] != '\n' && at[-1] != '"' && at[-1] != 'n')
             continue; /* n: of an escaped newline */
         char **found = bsearch(at, l->items, l->n, sizeof *l->items, by_head);
@@ -285,7 +295,7 @@ static void test_first_steps(void **state)
     data_overrides(train, held_out);
     snprintf(output, sizeof output, "output_dir=%s/tuned", folder);
     RUN("stdout", cria, "train", RECIPE, train, held_out, output, "max_steps=20", "eval_steps=none",
-        "threads=1");
+        "threads=1", "report_to=none");
     RUN("after.json", cria, "eval", RECIPE, train, held_out, output, "--json");
     json_t *old = parse("before.json"), *new = parse("after.json");
     before = json_real_value(json_object_get(old, "loss"));

@@ -51,8 +51,8 @@ static void release_all(struct device *d, void *m[3], const size_t bytes[3])
 
 static enum status alloc_all(struct device *d, void *m[3], const size_t bytes[3], struct err *e)
 {
+    m[0] = m[1] = m[2] = NULL; /* whichever fails, all are released */
     for (int i = 0; i < 3; i++) {
-        m[i] = NULL;
         if (d->k->alloc(d, bytes[i], &m[i], e)) {
             release_all(d, m, bytes);
             return e->code;

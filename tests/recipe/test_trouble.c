@@ -319,7 +319,6 @@ static void test_best(void **state)
         if (loss) seen = fmin(seen, json_number_value(loss));
     }
     assert_true(fabs(metric - seen) < 1e-9 * seen);
-    print_message("best %d of %s\n", best, json_dumps(history, 0));
     assert_true(best > 2 && best < 38); /* it got worse again, or this test shows nothing */
     json_decref(o);
     snprintf(name, sizeof name, "best/checkpoint-%d", best);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -172,6 +173,16 @@ static void type(int terminal, const char *keys)
     assert_int_equal(write(terminal, keys, strlen(keys)), (ssize_t)strlen(keys));
 }
 
+/* The prompt stands a moment before the terminal gives keys instead of lines and signals. */
+static void wait_for_editor(int terminal)
+{
+    struct termios t;
+    expect(terminal, "> ");
+    for (int i = 0; i < PATIENCE * 500; i++, wait_ms(2))
+        if (!tcgetattr(terminal, &t) && !(t.c_lflag & (ICANON | ISIG))) return;
+    fail_msg("the terminal takes no keys");
+}
+
 /* A model that takes its time for an answer. */
 static void make_slow_model(char model[256])
 {
@@ -209,16 +220,16 @@ static void test_chat_terminal(void **state)
               "--max-new-tokens", "400", (char *)NULL);
         _exit(127);
     }
-    expect(terminal, "> "); /* only now it takes keys, not lines */
+    wait_for_editor(terminal);
     type(terminal, "Hello\r");
-    wait_ms(100);
+    expect(terminal, "Hello\r\n");
+    wait_ms(200);
     type(terminal, "\003");
     expect(terminal, "[stopped]");
-    type(terminal, "\003"); /* too late for the answer */
-    expect(terminal, "> ");
+    wait_for_editor(terminal);
     type(terminal, "not sent\003/save /dev/null\r");
     expect(terminal, "2 messages appended");
-    expect(terminal, "> ");
+    wait_for_editor(terminal);
     type(terminal, "\004");
     double end = clock_seconds() + PATIENCE;
     while (clock_seconds() < end && read_more(terminal)) continue;

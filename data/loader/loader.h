@@ -41,6 +41,22 @@ struct loader_subset {
     int64_t num_documents;
 };
 
+/* Supervised rows first ... first+count-1 of a micro-batch, whose targets are one text in order. */
+struct batch_span {
+    int32_t first, count;
+};
+
+/* A preference record. Its spans lie in the order below wherever they are not empty; with a shared
+ * prefix all replies see the same rows of the prompt. The first target of a reply is its first
+ * token. */
+struct batch_pair {
+    int64_t document; /* its number in the store */
+    struct batch_span
+        prompt; /* the prompt's own tokens (but the first): only if asked for (orpo) */
+    struct batch_span chosen, rejected; /* unpaired records (kto) have one of the two */
+    struct batch_span mismatch;         /* kto: another record's reply behind this prompt */
+};
+
 /* One micro-batch. Pointers are valid until the next loader_batch of the same loader. */
 struct batch {
     int32_t N;                      /* rows */
@@ -54,6 +70,8 @@ struct batch {
     const int32_t *rows;    /* [S] ascending */
     const int32_t *targets; /* [S] the id row rows[s] predicts */
     const float *weights;   /* [S] */
+    int32_t num_pairs;      /* 0: the dataset holds no preferences */
+    const struct batch_pair *pairs;
 };
 
 /* The largest micro-batch of a run in each respect; they need not be the same micro-batch. */

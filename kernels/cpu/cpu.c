@@ -8,7 +8,7 @@
 
 static enum status cpu_open(struct device *d, struct err *e)
 {
-    (void)e;
+    TRY(cpu_simd_choose(e));
     d->type = DTYPE_F32;
     static int all; /* before anybody asked for fewer */
     if (!all) all = omp_get_max_threads();
@@ -27,7 +27,8 @@ static void cpu_describe(const struct device *d, char *out, size_t size)
 {
     const char *blas = openblas_get_config ? openblas_get_config() : "another CBLAS";
     const char *core = openblas_get_corename ? openblas_get_corename() : "";
-    snprintf(out, size, "cpu, %s, core %s, %d threads", blas, core, d->threads);
+    snprintf(out, size, "cpu %s, %s, core %s, %d threads", cpu_simd_name(cpu_simd), blas, core,
+             d->threads);
 }
 
 /* mem_pages aligns to a page, so 256 is met. */

@@ -1,4 +1,4 @@
-/* cpu.h - what the files of the CPU backend share: clones, the small product, exp, entries.
+/* cpu.h - what the files of the CPU backend share: the small product, exp, entries.
  *
  * One file an op; its opening comment gives equation, layout, cost and determinism, and is the
  * specification that a CUDA kernel of the same name is held against. Everything is fp32.
@@ -13,18 +13,15 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/cpu/simd.h"
 #include "kernels/kernels.h"
 
-/* Compiles a leaf function for AVX-512, AVX2+FMA and the baseline; the loader picks. Not where an
- * outlined parallel region would be left behind at the baseline; not under ASan, whose shadow is
- * not there yet when the choice is made; not with clang 14, which gives resolvers of static
- * functions one global name. Sums within a function keep one order per machine. */
+/* Going: attention and the small product still use it; new code takes CPU_LEVELS (simd.h). */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
 #define CPU_CLONES __attribute__((target_clones("avx512f", "arch=haswell", "default")))
 #else
 #define CPU_CLONES
 #endif
-#define CPU_INLINE static inline __attribute__((always_inline))
 
 /* c[i][j] += sum_k a[i*stride_a + k*stride_k] b[k][j], i < rows, j < width, k < depth.
  * Row strides ldc, ldb. The sum starts from c and takes k in order, whatever the blocking, so any

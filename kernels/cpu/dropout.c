@@ -12,8 +12,8 @@
 enum { LANES = 16 };
 
 /* to[4 l + i] = word i of counter (a, b, first + l, module). */
-CPU_CLONES static void words(uint32_t *to, struct rng_key key, uint32_t a, uint32_t b,
-                             uint32_t first, uint32_t module)
+CPU_INLINE void words_any(uint32_t *to, struct rng_key key, uint32_t a, uint32_t b, uint32_t first,
+                          uint32_t module)
 {
 #pragma omp simd
     for (uint32_t l = 0; l < LANES; l++) {
@@ -30,13 +30,20 @@ CPU_CLONES static void words(uint32_t *to, struct rng_key key, uint32_t a, uint3
         to[4 * l] = c0, to[4 * l + 1] = c1, to[4 * l + 2] = c2, to[4 * l + 3] = c3;
     }
 }
+CPU_LEVELS(void, words,
+           (uint32_t * to, struct rng_key key, uint32_t a, uint32_t b, uint32_t first,
+            uint32_t module),
+           (to, key, a, b, first, module))
 
-CPU_CLONES static void choose(float *keep, const uint32_t *word, int32_t n, uint32_t limit,
-                              float scale)
+CPU_INLINE void choose_any(float *keep, const uint32_t *word, int32_t n, uint32_t limit,
+                           float scale)
 {
 #pragma omp simd
     for (int32_t j = 0; j < n; j++) keep[j] = word[j] < limit ? 0.f : scale;
 }
+CPU_LEVELS(void, choose,
+           (float *keep, const uint32_t *word, int32_t n, uint32_t limit, float scale),
+           (keep, word, n, limit, scale))
 
 void cpu_dropout_row(float *keep, const struct kern_dropout *d, uint32_t module, int32_t row,
                      int32_t first, int32_t n)

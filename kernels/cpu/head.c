@@ -51,7 +51,7 @@ struct sums {
     double e, ez, e2; /* of e = exp(z - max): sum e, sum e (z - max), sum e^2 */
 };
 
-CPU_CLONES static float maximum(const float *z, int32_t V, double *sum)
+CPU_INLINE float maximum_any(const float *z, int32_t V, double *sum)
 {
     float top = z[0];
     *sum = 0;
@@ -67,9 +67,10 @@ CPU_CLONES static float maximum(const float *z, int32_t V, double *sum)
     }
     return top;
 }
+CPU_LEVELS(float, maximum, (const float *z, int32_t V, double *sum), (z, V, sum))
 
 /* z becomes e = exp(z - top). */
-CPU_CLONES static struct sums exponentials(float *z, int32_t V, float top, int more)
+CPU_INLINE struct sums exponentials_any(float *z, int32_t V, float top, int more)
 {
     struct sums s = {0};
     for (int32_t v0 = 0; v0 < V; v0 += BLOCK) {
@@ -96,18 +97,21 @@ CPU_CLONES static struct sums exponentials(float *z, int32_t V, float top, int m
     }
     return s;
 }
+CPU_LEVELS(struct sums, exponentials, (float *z, int32_t V, float top, int more), (z, V, top, more))
 
-CPU_CLONES static void scale_row(float *z, int32_t V, float f)
+CPU_INLINE void scale_row_any(float *z, int32_t V, float f)
 {
 #pragma omp simd
     for (int32_t v = 0; v < V; v++) z[v] *= f;
 }
+CPU_LEVELS(void, scale_row, (float *z, int32_t V, float f), (z, V, f))
 
-CPU_CLONES static void probabilities(float *z, int32_t V, float lse, float f)
+CPU_INLINE void probabilities_any(float *z, int32_t V, float lse, float f)
 {
 #pragma omp simd
     for (int32_t v = 0; v < V; v++) z[v] = f * cpu_exp(z[v] - lse);
 }
+CPU_LEVELS(void, probabilities, (float *z, int32_t V, float lse, float f), (z, V, lse, f))
 
 /* One row: its outputs, and z becomes onehot(target) - p when a gradient is wanted. */
 static void sweep(const struct kern_head *h, int32_t s, float *z)

@@ -28,13 +28,14 @@ static void fill_rows(struct device *d, float *y, const float *bias, const float
     }
 }
 
-CPU_CLONES static float dot(const float *x, const float *y, int32_t n)
+CPU_INLINE float dot_any(const float *x, const float *y, int32_t n)
 {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int32_t i = 0; i < n; i++) sum += x[i] * y[i];
     return sum;
 }
+CPU_LEVELS(float, dot, (const float *x, const float *y, int32_t n), (x, y, n))
 
 static void one_row(struct device *d, float *y, const float *x, const float *w, const float *bias,
                     const float *addend, int32_t I, int32_t O)

@@ -9,19 +9,22 @@
  */
 #include "kernels/cpu/cpu.h"
 
-CPU_CLONES static float sum_of_squares(const float *x, int32_t D)
+CPU_INLINE float sum_of_squares_any(const float *x, int32_t D)
 {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int32_t i = 0; i < D; i++) sum += x[i] * x[i];
     return sum;
 }
+CPU_LEVELS(float, sum_of_squares, (const float *x, int32_t D), (x, D))
 
-CPU_CLONES static void scale_row(float *y, const float *x, const float *w, float rstd, int32_t D)
+CPU_INLINE void scale_row_any(float *y, const float *x, const float *w, float rstd, int32_t D)
 {
 #pragma omp simd
     for (int32_t i = 0; i < D; i++) y[i] = x[i] * rstd * w[i];
 }
+CPU_LEVELS(void, scale_row, (float *y, const float *x, const float *w, float rstd, int32_t D),
+           (y, x, w, rstd, D))
 
 void cpu_norm_forward(struct device *d, void *y, float *rstd, const void *x, const void *w,
                       int32_t N, int32_t G, int32_t D, int32_t ldy, int32_t ldx, float eps)
@@ -37,17 +40,19 @@ void cpu_norm_forward(struct device *d, void *y, float *rstd, const void *x, con
         }
 }
 
-CPU_CLONES static float dot_gradient(const float *dy, const float *x, const float *w, int32_t D)
+CPU_INLINE float dot_gradient_any(const float *dy, const float *x, const float *w, int32_t D)
 {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int32_t i = 0; i < D; i++) sum += dy[i] * w[i] * x[i];
     return sum;
 }
+CPU_LEVELS(float, dot_gradient, (const float *dy, const float *x, const float *w, int32_t D),
+           (dy, x, w, D))
 
 /* mean = mean(g xhat) rstd, so that the row costs one product less. */
-CPU_CLONES static void gradient_row(float *dx, const float *dy, const float *x, const float *w,
-                                    float rstd, float mean, int32_t D, int accumulate)
+CPU_INLINE void gradient_row_any(float *dx, const float *dy, const float *x, const float *w,
+                                 float rstd, float mean, int32_t D, int accumulate)
 {
     if (accumulate) {
 #pragma omp simd
@@ -57,12 +62,18 @@ CPU_CLONES static void gradient_row(float *dx, const float *dy, const float *x, 
         for (int32_t i = 0; i < D; i++) dx[i] = rstd * (dy[i] * w[i] - x[i] * mean);
     }
 }
+CPU_LEVELS(void, gradient_row,
+           (float *dx, const float *dy, const float *x, const float *w, float rstd, float mean,
+            int32_t D, int accumulate),
+           (dx, dy, x, w, rstd, mean, D, accumulate))
 
-CPU_CLONES static void weight_row(float *dw, const float *dy, const float *x, float rstd, int32_t D)
+CPU_INLINE void weight_row_any(float *dw, const float *dy, const float *x, float rstd, int32_t D)
 {
 #pragma omp simd
     for (int32_t i = 0; i < D; i++) dw[i] += dy[i] * (x[i] * rstd);
 }
+CPU_LEVELS(void, weight_row, (float *dw, const float *dy, const float *x, float rstd, int32_t D),
+           (dw, dy, x, rstd, D))
 
 static int32_t rows_a_block(int32_t N) { return cpu_max(16, cpu_blocks(N, 64)); }
 

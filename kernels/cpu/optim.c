@@ -19,13 +19,14 @@ size_t cpu_grad_norm_scratch(const struct device *d, size_t n)
     return norm_blocks(n) * sizeof(double);
 }
 
-CPU_CLONES static double block_sum(const float *g, size_t n)
+CPU_INLINE double block_sum_any(const float *g, size_t n)
 {
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (size_t i = 0; i < n; i++) sum += (double)g[i] * (double)g[i];
     return sum;
 }
+CPU_LEVELS(double, block_sum, (const float *g, size_t n), (g, n))
 
 void cpu_grad_norm(struct device *d, float out[2], const float *grad, size_t n, float inv_weight,
                    float max_norm, void *scratch)
@@ -45,9 +46,9 @@ void cpu_grad_norm(struct device *d, float out[2], const float *grad, size_t n, 
 }
 
 /* p, m and v of one range; the caller has folded lr / bc1, 1 / sqrt(bc2) and 1 - lr wd. */
-CPU_CLONES static void update(float *p, float *m, float *v, const float *grad, size_t n,
-                              float scale, float beta1, float beta2, float eps, float step,
-                              float inv_root, float decay)
+CPU_INLINE void update_any(float *p, float *m, float *v, const float *grad, size_t n, float scale,
+                           float beta1, float beta2, float eps, float step, float inv_root,
+                           float decay)
 {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) {
@@ -58,6 +59,10 @@ CPU_CLONES static void update(float *p, float *m, float *v, const float *grad, s
         p[i] = p[i] * decay - step * mi / (sqrtf(vi) * inv_root + eps);
     }
 }
+CPU_LEVELS(void, update,
+           (float *p, float *m, float *v, const float *grad, size_t n, float scale, float beta1,
+            float beta2, float eps, float step, float inv_root, float decay),
+           (p, m, v, grad, n, scale, beta1, beta2, eps, step, inv_root, decay))
 
 void cpu_adamw(struct device *d, const struct kern_adamw *a)
 {

@@ -8,8 +8,7 @@
  */
 #include "kernels/cpu/cpu.h"
 
-CPU_CLONES static void turn(float *x, const float *cosine, const float *sine, float sign,
-                            int32_t half)
+CPU_INLINE void turn_any(float *x, const float *cosine, const float *sine, float sign, int32_t half)
 {
 #pragma omp simd
     for (int32_t j = 0; j < half; j++) {
@@ -18,6 +17,8 @@ CPU_CLONES static void turn(float *x, const float *cosine, const float *sine, fl
         x[j + half] = b * cosine[j] + a * s;
     }
 }
+CPU_LEVELS(void, turn, (float *x, const float *cosine, const float *sine, float sign, int32_t half),
+           (x, cosine, sine, sign, half))
 
 void cpu_rope(struct device *d, void *x, const float *table, const int32_t *position, int32_t N,
               int32_t G, int32_t D, int32_t ldx, int inverse)

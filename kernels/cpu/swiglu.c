@@ -6,14 +6,16 @@
  */
 #include "kernels/cpu/cpu.h"
 
-CPU_CLONES static void forward_row(float *out, const float *gate, const float *up, int32_t F)
+CPU_INLINE void forward_row_any(float *out, const float *gate, const float *up, int32_t F)
 {
 #pragma omp simd
     for (int32_t i = 0; i < F; i++) out[i] = gate[i] / (1 + cpu_exp(-gate[i])) * up[i];
 }
+CPU_LEVELS(void, forward_row, (float *out, const float *gate, const float *up, int32_t F),
+           (out, gate, up, F))
 
-CPU_CLONES static void backward_row(float *dgate, float *dup, const float *dout, const float *gate,
-                                    const float *up, int32_t F)
+CPU_INLINE void backward_row_any(float *dgate, float *dup, const float *dout, const float *gate,
+                                 const float *up, int32_t F)
 {
 #pragma omp simd
     for (int32_t i = 0; i < F; i++) {
@@ -23,6 +25,10 @@ CPU_CLONES static void backward_row(float *dgate, float *dup, const float *dout,
         dgate[i] = dg;
     }
 }
+CPU_LEVELS(void, backward_row,
+           (float *dgate, float *dup, const float *dout, const float *gate, const float *up,
+            int32_t F),
+           (dgate, dup, dout, gate, up, F))
 
 void cpu_swiglu_forward(struct device *d, void *out, const void *gate, const void *up, int32_t N,
                         int32_t F, int32_t ldo, int32_t ldg, int32_t ldu)

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -29,6 +30,27 @@ static void test_names(void **state)
     assert_int_equal(dtype_size(DTYPE_F16), 2);
     device_close(&d);
     assert_null(d.k);
+}
+
+/* The level of vector instructions decides bits, so it is named; a wrong one is refused. */
+static void test_levels(void **state)
+{
+    struct device d = {0};
+    struct err e = {0};
+    char text[256];
+    (void)state;
+    assert_int_equal(setenv("CRIA_SIMD", "portable", 1), 0);
+    assert_int_equal(device_open(&d, "cpu", 1, &e), OK);
+    d.k->describe(&d, text, sizeof text);
+    assert_non_null(strstr(text, "portable"));
+    device_close(&d);
+    assert_int_equal(setenv("CRIA_SIMD", "mmx", 1), 0);
+    assert_int_equal(device_open(&d, "cpu", 1, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.message, "mmx"));
+    assert_non_null(strstr(e.hint, "avx512"));
+    assert_int_equal(unsetenv("CRIA_SIMD"), 0);
+    assert_int_equal(device_open(&d, "cpu", 1, &e), OK);
+    device_close(&d);
 }
 
 static void test_memory(void **state)
@@ -122,9 +144,9 @@ static void test_nan_travels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),       cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_null),        cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_nan_travels),
+        cmocka_unit_test(test_names),      cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_memory),     cmocka_unit_test(test_null),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_nan_travels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

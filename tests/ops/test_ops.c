@@ -151,9 +151,30 @@ static void check_parity(const struct op_run *r, const struct op_buffer *b)
     report(r, b, text);
 }
 
-static void test_parity_and_guards(void **state)
+/* Once for every level of vector instructions that the machine has. */
+static int set_level(void **state)
+{
+    const char *level = *state;
+    struct device d = {0};
+    struct err e = {0};
+    if (setenv("CRIA_SIMD", level, 1)) return -1;
+    if (device_open(&d, "cpu", 1, &e)) {
+        print_message("%s\n", e.message);
+        *state = NULL;
+    }
+    device_close(&d);
+    return 0;
+}
+
+static int leave_level(void **state)
 {
     (void)state;
+    return unsetenv("CRIA_SIMD");
+}
+
+static void test_parity_and_guards(void **state)
+{
+    if (!*state) skip();
     for (int i = 0; i < num_op_cases; i++) {
         struct op_run r;
         run_make(&r, i);
@@ -186,7 +207,7 @@ static float *snapshot(struct op_run *r, int threads, size_t *total)
 static void test_same_bits(void **state)
 {
     static const int threads[] = {2, 2, 3, 7};
-    (void)state;
+    if (!*state) skip();
     for (int i = 0; i < num_op_cases; i++) {
         struct op_run r;
         size_t n;
@@ -260,12 +281,18 @@ static void test_reference_gradients(void **state)
     }
 }
 
+#define AT_LEVEL(test, level)                                 \
+    {                                                         \
+#test ", " level, test, set_level, leave_level, level \
+    }
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference_gradients),
-        cmocka_unit_test(test_parity_and_guards),
-        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_reference_gradients), AT_LEVEL(test_parity_and_guards, "portable"),
+        AT_LEVEL(test_same_bits, "portable"),       AT_LEVEL(test_parity_and_guards, "avx2"),
+        AT_LEVEL(test_same_bits, "avx2"),           AT_LEVEL(test_parity_and_guards, "avx512"),
+        AT_LEVEL(test_same_bits, "avx512"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,18 +43,18 @@ static void product(struct device *d, int kind, void *const m[3], int32_t N, int
     if (kind == 2) k->linear_backward_weight(d, m[0], m[1], m[2], N, I, O, O, I);
 }
 
-static void release_all(struct device *d, void *m[3], const size_t bytes[3])
+static void release_all(struct device *d, void **m, const size_t *bytes, int n)
 {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < n; i++)
         if (m[i]) d->k->release(d, m[i], bytes[i]);
 }
 
-static enum status alloc_all(struct device *d, void *m[3], const size_t bytes[3], struct err *e)
+static enum status alloc_all(struct device *d, void **m, const size_t *bytes, int n, struct err *e)
 {
-    m[0] = m[1] = m[2] = NULL; /* whichever fails, all are released */
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < n; i++) m[i] = NULL; /* whichever fails, all are released */
+    for (int i = 0; i < n; i++) {
         if (d->k->alloc(d, bytes[i], &m[i], e)) {
-            release_all(d, m, bytes);
+            release_all(d, m, bytes, n);
             return e->code;
         }
     }
@@ -72,16 +72,66 @@ double device_gemm_peak(struct device *d, double seconds)
     struct err e = {0};
     double start = clock_seconds(), elapsed = 0;
     int calls = 0;
-    if (d->k == &kernels_null || alloc_all(d, m, bytes, &e)) return 0;
+    if (d->k == &kernels_null || alloc_all(d, m, bytes, 3, &e)) return 0;
     for (; elapsed < seconds || calls < 2; calls++) {
         if (calls == 1) start = clock_seconds(); /* the first call wakes threads and pages */
         product(d, 0, m, PEAK_SIDE, PEAK_SIDE, PEAK_SIDE);
         if (d->k->sync(d, &e)) break;
         elapsed = calls ? clock_seconds() - start : 0;
     }
-    release_all(d, m, bytes);
+    release_all(d, m, bytes, 3);
     if (e.code || elapsed <= 0) return 0;
     return 2.0 * PEAK_SIDE * PEAK_SIDE * PEAK_SIDE * (calls - 1) / elapsed;
+}
+
+enum { PASS_ROWS = 1024, PASS_ROW_BYTES = 1 << 16 };
+
+static void copy_pass(struct device *d, void *const m[4])
+{
+    d->k->copy_rows(d, m[0], PASS_ROW_BYTES, m[1], PASS_ROW_BYTES, PASS_ROWS, PASS_ROW_BYTES);
+}
+
+static void adamw_pass(struct device *d, void *const m[4])
+{
+    struct kern_adamw a = {.n = (size_t)PASS_ROWS * PASS_ROW_BYTES / sizeof(float),
+                           .param = m[0],
+                           .m = m[1],
+                           .v = m[2],
+                           .grad = m[3],
+                           .scale = m[3],
+                           .eps = 1,
+                           .bias1 = 1,
+                           .bias2 = 1};
+    d->k->adamw(d, &a);
+}
+
+/* Calls a second, the first one not counted; 0: it failed. */
+static double pass_rate(struct device *d, void (*pass)(struct device *, void *const *),
+                        void *const m[4], double seconds)
+{
+    struct err e = {0};
+    double start = 0, elapsed = 0;
+    int calls = 0;
+    for (; elapsed < seconds || calls < 2; calls++) {
+        if (calls == 1) start = clock_seconds();
+        pass(d, m);
+        if (d->k->sync(d, &e)) return 0;
+        elapsed = calls ? clock_seconds() - start : 0;
+    }
+    return elapsed > 0 ? (calls - 1) / elapsed : 0;
+}
+
+double device_copy_peak(struct device *d, double seconds)
+{
+    const size_t block = (size_t)PASS_ROWS * PASS_ROW_BYTES,
+                 bytes[4] = {block, block, block, block};
+    void *m[4];
+    struct err e = {0};
+    if (d->k == &kernels_null || alloc_all(d, m, bytes, 4, &e)) return 0;
+    double copied = 2 * pass_rate(d, copy_pass, m, seconds / 2);
+    double updated = 7 * pass_rate(d, adamw_pass, m, seconds / 2);
+    release_all(d, m, bytes, 4);
+    return (double)block * (copied > updated ? copied : updated);
 }
 
 /* What OpenBLAS packs grows with the rows of the result and, up to a block of its own, with what
@@ -115,12 +165,12 @@ static enum status touch_product(struct device *d, int kind, int32_t rows, int32
     const size_t each = dtype_size(d->type), r = (size_t)rows, c = (size_t)cols;
     const size_t k = (size_t)depth, bytes[3] = {r * c * each, r * k * each, k * c * each};
     void *m[3];
-    TRY(alloc_all(d, m, bytes, e));
+    TRY(alloc_all(d, m, bytes, 3, e));
     if (kind == 0) product(d, 0, m, rows, depth, cols);
     if (kind == 1) product(d, 1, m, rows, cols, depth);
     if (kind == 2) product(d, 2, m, depth, cols, rows);
     enum status s = d->k->sync(d, e);
-    release_all(d, m, bytes);
+    release_all(d, m, bytes, 3);
     return s;
 }
 

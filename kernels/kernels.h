@@ -255,6 +255,12 @@ void device_close(struct device *d); /* a zeroed one is fine */
  * about `seconds`: the speed of light that progress lines compare with. */
 double device_gemm_peak(struct device *d, double seconds);
 
+/* Sustained bytes a second, read and written, between this device and its memory: the better of a
+ * copy and an AdamW pass over blocks of 64 MB, measured now for about `seconds`. (On a CPU a copy
+ * first reads what it will overwrite, which an update in place need not.) 0: not on this device,
+ * or no memory. */
+double device_copy_peak(struct device *d, double seconds);
+
 /* Runs one product of each kind (forward, by the input, `weight`: by the weight) with N rows, I in
  * and O out features, cut to the sizes from which on no BLAS wants more workspace, on memory of its
  * own: afterwards the process holds what such products will ever need. ERR_MEMORY, ERR_DEVICE. */

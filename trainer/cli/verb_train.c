@@ -57,6 +57,14 @@ static void on_save(void *context, const char *path)
     progress_say("saved %s", path);
 }
 
+static void on_profile(void *context, const char *table)
+{
+    (void)context;
+    progress_clear();
+    fputs(table, stdout);
+    fflush(stdout);
+}
+
 static void introduce(const struct session *s)
 {
     const struct loader_report *r = loader_report(s->train_loader);
@@ -107,12 +115,14 @@ static enum status explain(const struct config *c, struct err *e)
     return s;
 }
 
-static enum status run(const struct config *c, struct err *e)
+static enum status run(const struct config *c, int64_t profile_steps, struct err *e)
 {
     struct train_observer observer = {.step = on_step,
                                       .logged = on_log,
                                       .evaluated = on_evaluation,
                                       .saved = on_save,
+                                      .profile_steps = profile_steps,
+                                      .profiled = on_profile,
                                       .stop = &stop_requested};
     enum status s = session_open(&session, c, &watch_preparing, e);
     if (!s) {
@@ -131,9 +141,12 @@ enum status verb_train(const struct cli_verb *v, int argc, char **argv, struct e
 {
     struct config c = {0};
     int only_explain = 0;
+    int64_t profile_steps = 0;
     struct cli_option options[] = {
         {"--explain", CLI_FLAG, &only_explain, NULL, "say what will happen and why; train nothing",
          0},
+        {"--profile", CLI_INT, &profile_steps, "N",
+         "time the ops of N steps: a table on stdout, and output_dir/profile.json", 0},
     };
     struct cli_args args = {.options = options, .num_options = sizeof options / sizeof *options};
     struct buf keys;
@@ -143,7 +156,7 @@ enum status verb_train(const struct cli_verb *v, int argc, char **argv, struct e
     enum status s = cli_parse(v, &args, argc, argv, e);
     int run_it = !s && !args.help;
     if (run_it) s = cli_load_config(v, &args, &c, e);
-    if (run_it && !s) s = only_explain ? explain(&c, e) : run(&c, e);
+    if (run_it && !s) s = only_explain ? explain(&c, e) : run(&c, profile_steps, e);
     config_free(&c);
     buf_free(&keys);
     return s;

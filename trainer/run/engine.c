@@ -6,6 +6,7 @@
 #include "adapter/saved.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "kernels/profile.h"
 
 /* --- describing --- */
 
@@ -303,8 +304,10 @@ enum status engine_train(struct engine *g, const struct batch *b, uint64_t seed,
     upload(g, g->on_device.dlogp, g->host_floats, b->S, sizeof(float));
     if (g->has_lora)
         lora_set_dropout(&g->lora, rng_key(seed, RNG_DROPOUT, (uint64_t)step), &tokens);
+    double began = profile_begin(&g->device);
     struct head_result r = record(g, 1, &tokens, b->S);
     TRY(tape_bind(g->tape, &g->train_plan, g->step_base, g->scratch_base, e));
+    profile_end(&g->device, PROFILE_record, began);
     tape_forward(g->tape);
     tape_backward(g->tape, r.logp, g->on_device.dlogp);
     collect(g, b, &r, sums);

@@ -8,6 +8,7 @@
 #include "run/evaluate.h"
 #include "run/journal.h"
 #include "run/save.h"
+#include "run/step_profile.h"
 #include "run/suspects.h"
 
 /* What has happened since the last log. */
@@ -28,6 +29,7 @@ struct loop {
     double grad_norm, lr;
     char metrics[IO_PATH_MAX];
     struct journal journal;
+    struct step_profile profile;
 };
 
 /* --- a step --- */
@@ -39,7 +41,9 @@ static enum status run_micro_batches(struct loop *l, int64_t step, const struct 
     suspects_clear(&l->suspects);
     for (int32_t m = 0; m < plan->micro_batches; m++) {
         struct batch b;
+        double began = profile_begin(&s->engine.device);
         TRY(loader_batch(s->train_loader, step, m, &b, e));
+        profile_end(&s->engine.device, PROFILE_data, began);
         TRY(engine_train(&s->engine, &b, (uint64_t)s->config->seed, step, sums, e));
         suspects_add(&l->suspects, &b, s->engine.host_floats);
         l->window.flops += engine_train_flops(&s->engine, b.N, b.S);
@@ -162,6 +166,20 @@ static enum status report_step(struct loop *l, struct err *e)
     return OK;
 }
 
+/* Behind a step that was profiled; what this takes is not the steps' time. */
+static enum status profile_step(struct loop *l, int64_t tokens, struct err *e)
+{
+    struct buf table;
+    int done;
+    double began = clock_seconds();
+    buf_init(&table, 1 << 16);
+    enum status status = step_profile_end(&l->profile, l->s, tokens, &done, &table, e);
+    if (!status && done && l->o->profiled) l->o->profiled(l->o->context, table.data);
+    buf_free(&table);
+    l->window.since += clock_seconds() - began;
+    return status;
+}
+
 /* --- evaluation --- */
 
 enum status trainer_evaluate(struct session *s, struct eval_log *log, struct err *e)
@@ -253,8 +271,13 @@ static enum status run_all(struct loop *l, struct err *e)
 {
     struct session *s = l->s;
     while (s->done < s->total_steps && !best_out_of_patience(&s->best, s->config)) {
+        int64_t before = s->num_tokens;
+        TRY(step_profile_begin(&l->profile, s, e));
         TRY(run_step(l, s->done, e));
+        double began = profile_begin(&s->engine.device);
         TRY(report_step(l, e));
+        profile_end(&s->engine.device, PROFILE_log, began);
+        TRY(profile_step(l, s->num_tokens - before, e));
         int stop = l->o->stop && *l->o->stop && s->done < s->total_steps;
         TRY(evaluate_and_save(l, stop, e));
         if (stop) return stopped(s, e);
@@ -279,17 +302,27 @@ static enum status finish(struct loop *l, struct err *e)
     return OK;
 }
 
+static enum status begin(struct loop *l, struct err *e)
+{
+    struct session *s = l->s;
+    TRY(step_profile_init(&l->profile, s, l->o->profile_steps, e));
+    TRY(io_join(l->metrics, sizeof l->metrics, s->config->output_dir, "metrics.jsonl", e));
+    TRY(save_begin(s, e));
+    return metrics_cut(l->metrics, s->done, e);
+}
+
 enum status trainer_run(struct session *s, const struct train_observer *o, struct err *e)
 {
-    struct loop l = {.s = s, .o = o, .first = s->done, .began = clock_seconds()};
-    TRY(io_join(l.metrics, sizeof l.metrics, s->config->output_dir, "metrics.jsonl", e));
-    TRY(save_begin(s, e));
-    TRY(metrics_cut(l.metrics, s->done, e));
-    journal_begin(&l.journal, s);
-    l.began = clock_seconds();
-    new_window(&l);
-    enum status status = run_all(&l, e);
-    if (!status) status = finish(&l, e);
-    journal_end(&l.journal, status, e);
+    struct loop l = {.s = s, .o = o, .first = s->done};
+    enum status status = begin(&l, e);
+    if (!status) {
+        journal_begin(&l.journal, s);
+        l.began = clock_seconds();
+        new_window(&l);
+        status = run_all(&l, e);
+        if (!status) status = finish(&l, e);
+        journal_end(&l.journal, status, e);
+    }
+    step_profile_free(&l.profile, s);
     return status;
 }

@@ -21,6 +21,8 @@ void conversation_clear(struct conversation *c)
     for (size_t i = 0; i < c->num_own; i++) buf_free(&c->own[i]);
     c->num_turns = c->num_own = 0;
     c->plain = 0;
+    c->kind = KIND_SFT;
+    c->chosen = c->rejected = (struct reply){0};
     c->drop = DROP_NONE;
     c->repairs = 0;
 }

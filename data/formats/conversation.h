@@ -11,6 +11,13 @@
  *
  * Empty means: nothing but white space. An empty system turn is kept; templates differ on it.
  *
+ * A preference record (kind) is a prompt that ends with a user turn, and its replies beside it:
+ * chosen and rejected, or one of the two. The rules hold for the prompt with each reply behind it;
+ * moreover
+ *
+ *   an empty reply, two replies with the same text: the record is dropped
+ *   replies that do not answer one and the same prompt: the record is dropped
+ *
  * `plain` conversations are not put into a template: text for continued pre-training (one turn of
  * ROLE_TEXT) and prompt/completion pairs (user, assistant), glued together as they are.
  */
@@ -24,17 +31,20 @@
 #include "data/samples/sample.h"
 
 /* reason, its name in JSON reports, what it says to people */
-#define DROP_TABLE(X)                                                       \
-    X(DROP_NONE, "none", "kept")                                            \
-    X(DROP_BAD_RECORD, "bad_record", "not a valid record")                  \
-    X(DROP_EMPTY_REPLY, "empty_reply", "the output or a reply is empty")    \
-    X(DROP_EMPTY_TURN, "empty_turn", "an instruction or message is empty")  \
-    X(DROP_EMPTY_TEXT, "empty_text", "the text is empty")                   \
-    X(DROP_NO_REPLY, "no_reply", "no assistant turn follows a user turn")   \
-    X(DROP_ROLES, "roles", "user and assistant do not alternate")           \
-    X(DROP_SYSTEM_PLACE, "system_place", "a system turn that is not first") \
-    X(DROP_UNKNOWN_ROLE, "unknown_role", "a role that no template has")     \
-    X(DROP_NOT_TRAINED, "not_trained", "nothing in it is trained")
+#define DROP_TABLE(X)                                                                            \
+    X(DROP_NONE, "none", "kept")                                                                 \
+    X(DROP_BAD_RECORD, "bad_record", "not a valid record")                                       \
+    X(DROP_EMPTY_REPLY, "empty_reply", "the output or a reply is empty")                         \
+    X(DROP_EMPTY_TURN, "empty_turn", "an instruction or message is empty")                       \
+    X(DROP_EMPTY_TEXT, "empty_text", "the text is empty")                                        \
+    X(DROP_NO_REPLY, "no_reply", "no assistant turn follows a user turn")                        \
+    X(DROP_ROLES, "roles", "user and assistant do not alternate")                                \
+    X(DROP_SYSTEM_PLACE, "system_place", "a system turn that is not first")                      \
+    X(DROP_UNKNOWN_ROLE, "unknown_role", "a role that no template has")                          \
+    X(DROP_NOT_TRAINED, "not_trained", "nothing in it is trained")                               \
+    X(DROP_NO_COMMON_PROMPT, "no_common_prompt", "chosen and rejected answer different prompts") \
+    X(DROP_IDENTICAL, "identical", "chosen and rejected are the same")                           \
+    X(DROP_NO_PROMPT, "no_prompt", "nothing precedes the replies")
 
 enum drop_reason {
 #define X(id, name, text) id,
@@ -62,11 +72,19 @@ struct turn {
     float weight;      /* what the record says it counts: 1 unless it says otherwise */
 };
 
+/* One of the replies to the turns of a preference record. */
+struct reply {
+    int given;
+    struct text text;
+};
+
 /* Texts are the caller's, or live in `own`; valid until the next conversation_clear. */
 struct conversation {
     struct turn *turns;
     size_t num_turns, cap_turns;
     int plain;
+    enum record_kind kind; /* KIND_SFT: the replies below are not looked at */
+    struct reply chosen, rejected;
     enum drop_reason drop; /* set by a format or by conversation_finish */
     unsigned repairs;      /* enum repair, or-ed */
     struct buf *own;       /* [num_own] blocks, each reserved once: their texts never move */

@@ -254,13 +254,14 @@ static enum status convert_text(const json_t *r, struct conversation *c, struct 
 }
 
 static const struct format formats[] = {
-    {"alpaca", "{instruction, input, output}", detect_alpaca, convert_alpaca},
-    {"sharegpt", "{conversations: [{from, value}]}", detect_sharegpt, convert_sharegpt},
-    {"openorca", "{system_prompt, question, response}", detect_openorca, convert_openorca},
-    {"openai", "{messages: [{role, content}]}", detect_openai, convert_openai},
-    {"prompt_completion", "{prompt, completion}", detect_prompt_completion,
+    {"alpaca", "{instruction, input, output}", KIND_SFT, detect_alpaca, convert_alpaca},
+    {"sharegpt", "{conversations: [{from, value}]}", KIND_SFT, detect_sharegpt, convert_sharegpt},
+    {"openorca", "{system_prompt, question, response}", KIND_SFT, detect_openorca,
+     convert_openorca},
+    {"openai", "{messages: [{role, content}]}", KIND_SFT, detect_openai, convert_openai},
+    {"prompt_completion", "{prompt, completion}", KIND_SFT, detect_prompt_completion,
      convert_prompt_completion},
-    {"text", "{text}", detect_text, convert_text},
+    {"text", "{text}", KIND_SFT, detect_text, convert_text},
 };
 enum { NUM_FORMATS = sizeof formats / sizeof *formats };
 

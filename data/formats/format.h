@@ -10,10 +10,29 @@
  *   prompt_completion  {prompt, completion}: no template, the completion is trained
  *   text               {text}: no template, all of it is trained
  *
+ * Of preferences, pairs:
+ *
+ *   orca_pairs         {system?, question, chosen, rejected}
+ *   alpaca_pairs       {instruction, input?, chosen, rejected, system?}
+ *   sharegpt_pairs     {conversations: [{from, value}], chosen: {from, value}, rejected: ...,
+ * system?} message_pairs      {prompt?, chosen: [{role, content}], rejected: [...]}
+ * (UltraFeedback): all but the last message of each is the prompt. Where `prompt` is a list of
+ *                      messages, it goes before these (TRL)
+ *   azure_pairs        {input: {messages}, preferred_output: [message], non_preferred_output: ...}
+ *   transcript_pairs   {chosen, rejected}: "\n\nHuman: ...\n\nAssistant: ..." (HH-RLHF), split
+ *                      behind the last "\n\nAssistant:" that both begin with
+ *   prompt_pairs       {prompt, chosen, rejected}: texts, no template
+ *
+ * and unpaired, where true is desirable:
+ *
+ *   prompt_label       {prompt, completion, label}: texts, no template; or lists of messages
+ *   openai_label       {messages, label or kto_tag}: the last message is the reply
+ *   sharegpt_label     {conversations, label or kto_tag, system?}
+ *
  * Fields that a row does not know are ignored, but for weights: a message's `weight` or
  * `loss_weight` is what its reply counts, and `train: false` means 0. null is as good as absent,
- * an absent optional field as good as "". A record that has `chosen`, `rejected` or `label` is for
- * preference training and belongs to none of these.
+ * an absent optional field as good as "". `auto` takes a record that has `chosen`, `rejected`,
+ * `preferred_output`, `label` or `kto_tag` for a preference.
  */
 #ifndef CRIA_DATA_FORMAT_H
 #define CRIA_DATA_FORMAT_H
@@ -28,6 +47,7 @@
 struct format {
     const char *name;
     const char *fields; /* for help and messages: "{instruction, input, output}" */
+    enum record_kind kind;
 
     /* How sure the row is that the record is its own; 0: it is not. */
     int (*detect)(const json_t *record);

@@ -298,8 +298,8 @@ enum status loader_limits(struct loader *l, int32_t epochs, struct loader_limits
         }
         if (!l->options.shuffle) break;
     }
-    *out =
-        (struct loader_limits){(int32_t)most.rows, (int32_t)most.targets, (int32_t)most.segments};
+    *out = (struct loader_limits){(int32_t)most.rows, (int32_t)most.targets, (int32_t)most.segments,
+                                  0};
     return OK;
 }
 

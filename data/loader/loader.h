@@ -12,7 +12,30 @@
  * out, though under packing they take up room, as with peers; documents with no trained target
  * after the cut are dropped before the order is drawn, and counted.
  *
- * Memory: 32 bytes a document, 8 a unit, and one micro-batch, all taken when it is opened. The
+ * Preference records (a store of kind pair or unpaired) are documents of a prompt of P ids and one
+ * or two replies. Prompt and reply together are cut to their first max_length ids; a record whose
+ * prompt alone has max_length or more is dropped (TRL), and so is a pair whose replies are the same
+ * after the cut, since it prefers nothing (TRL keeps it). What is trained is the replies.
+ *
+ *   shared prefix   segment 0: the prompt's rows 0 ... P-2 (none if P is 1); then a segment a
+ *                   reply: a row that holds the prompt's last id at position P-1, then the reply's
+ *                   ids but the last; its prefix is segment 0
+ *   plain           a reply, a document of one segment: prompt and reply but the last id
+ *
+ * Both give a reply the same targets at the same positions. KTO's mismatches: with mismatch_chunk
+ * m, the kept records in file order are cut into runs of m, and record i of a run has the reply of
+ * record i-1 behind its own prompt as well, the first that of the last (TRL: m is
+ * per_device_train_batch_size, and the order is sequential; a run of one has its own reply twice).
+ *
+ * Packing puts whole records into rows of 2 * max_length ids (max_length where a record has one
+ * reply and no mismatch), in which each that is kept fits, shared or plain: P + |replies| ids with
+ * a shared prefix, P more a further reply without.
+ *
+ * A span's targets weigh 1 each. batch_pair.prompt has targets in the chosen reply's prompt, and
+ * only with with_prompt.
+ *
+ * Memory: 32 bytes a document (56 a preference), 8 a unit, and one micro-batch, all taken when it
+ * is opened. The
  * order is kept for one epoch; a call for another epoch's step draws that one's first.
  */
 #ifndef CRIA_DATA_LOADER_H
@@ -31,8 +54,12 @@ struct loader_options {
     int32_t batch_size;   /* units a micro-batch */
     int32_t accumulation; /* micro-batches a step */
     int packing;          /* best-fit decreasing over the whole epoch */
-    int shuffle;          /* 0: units in file order (evaluation) */
+    int shuffle;          /* 0: units in file order (evaluation; kto) */
     uint64_t seed;
+    /* preferences alone: */
+    int prefix_sharing;     /* 0: the plain form */
+    int with_prompt;        /* the prompt's ids are targets too (orpo), in front of chosen */
+    int32_t mismatch_chunk; /* kto: mismatched replies over runs of so many records; 0: none */
 };
 
 /* A part of the store's documents, e.g. one side of a train/eval split (loader/split.h). */
@@ -51,6 +78,7 @@ struct batch_span {
  * token. */
 struct batch_pair {
     int64_t document; /* its number in the store */
+    int64_t partner;  /* of the record whose reply `mismatch` is; -1: no mismatch */
     struct batch_span
         prompt; /* the prompt's own tokens (but the first): only if asked for (orpo) */
     struct batch_span chosen, rejected; /* unpaired records (kto) have one of the two */
@@ -60,7 +88,8 @@ struct batch_pair {
 /* One micro-batch. Pointers are valid until the next loader_batch of the same loader. */
 struct batch {
     int32_t N;                      /* rows */
-    int64_t num_tokens;             /* ids in it, as peers count them (rows left out included) */
+    int64_t num_tokens;             /* ids in it, as peers count them (rows left out included; a
+                                       prompt once a reply, mismatches not at all) */
     const int32_t *ids;             /* [N] */
     const int32_t *positions;       /* [N] from 0 in each document */
     const int32_t *documents;       /* [N] the document's number in the store */
@@ -77,6 +106,7 @@ struct batch {
 /* The largest micro-batch of a run in each respect; they need not be the same micro-batch. */
 struct loader_limits {
     int32_t max_rows, max_supervised, max_segments;
+    int32_t max_pairs; /* 0: no preferences */
 };
 
 /* What an epoch holds; what was left out, and why. The lists live as long as the loader. */
@@ -84,8 +114,12 @@ struct loader_report {
     int64_t documents, tokens, supervised; /* kept, after the cut; per epoch */
     int64_t units, steps_per_epoch;
     int64_t cut_documents, cut_tokens; /* longer than max_length: keep_start; dropped ones too */
-    int64_t dropped_documents;         /* nothing trained after the cut */
+    int64_t dropped_documents;         /* nothing trained after the cut, or one of the two below */
     const int32_t *cut, *dropped;      /* their numbers in the store, ascending */
+    /* preferences alone: */
+    int64_t dropped_prompts;   /* of the dropped: prompts of max_length or more */
+    int64_t dropped_identical; /* of the dropped: replies that are the same after the cut */
+    int64_t chosen, rejected;  /* kept records that have such a reply (kto: desirable, not) */
 };
 
 struct loader; /* heap; keeps a pointer to the store, which must outlive it */
@@ -110,6 +144,12 @@ struct loader_step {
     int32_t micro_batches;
     double weight;
     int64_t num_tokens;
+    /* preferences alone: */
+    int64_t pairs;            /* records */
+    int64_t chosen, rejected; /* records that have such a reply (kto: desirable, undesirable) */
+    int64_t chosen_tokens;    /* targets in the chosen replies */
+    int64_t prompt_tokens;    /* targets in their prompts, P-1 each, whether or not with_prompt;
+                                 orpo's NLL is a mean over both sums */
 };
 MUST_CHECK enum status loader_step(struct loader *l, int64_t step, struct loader_step *out,
                                    struct err *e);

@@ -42,7 +42,10 @@ struct prepare_options {
     int skip_bad;       /* go on behind invalid records */
     size_t max_record;  /* bytes; 0: the default of jsonl.h */
     int32_t max_length; /* for the report; 0: not looked at */
+    int kind;           /* enum record_kind that the sources must be of, or PREPARE_ANY_KIND */
 };
+
+#define PREPARE_ANY_KIND (-1) /* what the first source is; the others must be the same */
 
 /* How many, and where the first of them are. */
 struct prepare_tally {

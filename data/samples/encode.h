@@ -43,6 +43,17 @@ void encoder_destroy(struct encoder *n); /* NULL is fine */
 MUST_CHECK enum status encoder_sample(struct encoder *n, const struct conversation *c,
                                       struct sample *out, struct err *e);
 
+/* A preference record: its prompt, then each reply it has. The prompt's ids are those that
+ * encoder_prompt gives, a reply's are what encoder_sample gives behind them up to the last trained
+ * one, its end token. With tokenize_whole, as TRL does it: prompt and reply are tokenized together,
+ * and the replies start where the prompt's own ids and those of a whole first differ (of two
+ * replies, the earlier place).
+ * Sets c->drop, and leaves *out of no use, when nothing precedes the replies (DROP_NO_PROMPT) or
+ * two replies have the same ids (DROP_IDENTICAL). Errors as encoder_sample; ERR_CONFIG: train_on
+ * is all. */
+MUST_CHECK enum status encoder_preference(struct encoder *n, struct conversation *c,
+                                          struct sample *out, struct err *e);
+
 /* Appends the ids of the generation prompt: `c` ends with a user turn (or is a plain one without
  * its completion). Errors as encoder_sample. */
 MUST_CHECK enum status encoder_prompt(struct encoder *n, const struct conversation *c,

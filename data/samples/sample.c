@@ -5,9 +5,32 @@
 #include "base/mem.h"
 #include "base/size.h"
 
+static const struct {
+    const char *name, *about;
+} kinds[NUM_KINDS] = {
+    {"sft", "texts to learn"},
+    {"pair", "pairs of a chosen and a rejected reply"},
+    {"unpaired", "replies with a label"},
+};
+
+const char *kind_name(enum record_kind k) { return kinds[k].name; }
+const char *kind_about(enum record_kind k) { return kinds[k].about; }
+
+int kind_find(const char *name, enum record_kind *out)
+{
+    for (int k = 0; k < NUM_KINDS; k++) {
+        if (strcmp(name, kinds[k].name) != 0) continue;
+        *out = (enum record_kind)k;
+        return 1;
+    }
+    return 0;
+}
+
 void sample_clear(struct sample *s)
 {
     s->n = s->num_turns = 0;
+    s->kind = KIND_SFT;
+    s->chosen = s->rejected = 0;
     s->source = 0;
     s->line = 0;
 }

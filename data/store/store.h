@@ -10,7 +10,7 @@
  * ("PATH.tmp") and takes its name on store_writer_commit, synced, so that a crash leaves the old
  * file or the new one.
  *
- * Reading keeps the small per-document arrays in memory (24 bytes a document) and fetches tokens
+ * Reading keeps the small per-document arrays in memory (32 bytes a document) and fetches tokens
  * by document. What a file says is checked before it is used: the per-document arrays when it
  * is opened, ids, weights and turns when they are read.
  *
@@ -39,6 +39,7 @@ struct store_settings {
     const char *compat;   /* "" or the reference whose masking was reproduced */
     int tokenize_whole;
     int32_t vocab_size; /* every id is below it */
+    int kind;           /* enum record_kind, of all documents */
 };
 
 struct store_source {
@@ -68,7 +69,8 @@ MUST_CHECK enum status store_writer_open(struct store_writer **out, const char *
 
 /* Adds a document. ERR_DATA when it breaks the contract: no ids, an id outside the vocabulary, a
  * weight that is negative, not finite or on the first id, turns not ascending, a source that is
- * not there; nothing is written then and the writer goes on. ERR_IO, ERR_DISK_FULL. */
+ * not there, another kind than the file's, replies that are not as sample.h says; nothing is
+ * written then and the writer goes on. ERR_IO, ERR_DISK_FULL. */
 MUST_CHECK enum status store_writer_append(struct store_writer *w, const struct sample *sample,
                                            struct err *e);
 
@@ -100,6 +102,8 @@ struct store_info {
                                     weight other than 0; -1: none */
     const int32_t *targets;      /* [num_documents] ids with a weight other than 0 */
     const double *weights;       /* [num_documents] sum of its weights, added in order */
+    const int32_t *chosen;   /* [num_documents] where its replies start (sample.h); a document */
+    const int32_t *rejected; /*   of KIND_SFT has none: both are its length */
 };
 
 /* ERR_IO (absent, unreadable), ERR_FORMAT (no dataset file of this version, or damaged; the
@@ -111,7 +115,7 @@ const struct store_info *store_info(const struct store *s);
 const char *store_path(const struct store *s);
 
 /* ERR_DATA when the file was made with other settings: says which and what to do. NULL strings in
- * `want` are not compared; vocab_size 0 neither, nor tokenize_whole below 0. */
+ * `want` are not compared; vocab_size 0 neither, nor tokenize_whole or kind below 0. */
 MUST_CHECK enum status store_expect(const struct store *s, const struct store_settings *want,
                                     struct err *e);
 

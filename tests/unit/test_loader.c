@@ -35,6 +35,17 @@ static struct {
     float weights[LONGEST];
 } made[DOCUMENTS];
 
+static struct loader_options options_of(int32_t max_length, int32_t batch, int32_t accumulation,
+                                        int packing, int shuffle, uint64_t seed)
+{
+    return (struct loader_options){.max_length = max_length,
+                                   .batch_size = batch,
+                                   .accumulation = accumulation,
+                                   .packing = packing,
+                                   .shuffle = shuffle,
+                                   .seed = seed};
+}
+
 static enum status write_documents(struct err *e)
 {
     struct store_settings settings = {.vocab_size = 500};
@@ -307,7 +318,7 @@ static void test_any_step(void **state)
 {
     (void)state;
     for (int packing = 0; packing < 2; packing++) {
-        struct loader_options o = {CUT, 3, 2, packing, 1, 7};
+        struct loader_options o = options_of(CUT, 3, 2, packing, 1, 7);
         struct err e = {0};
         struct loader *l, *other;
         assert_int_equal(loader_open(&l, store, (struct loader_subset){0}, &o, &e), OK);
@@ -342,7 +353,7 @@ static void test_subset(void **state)
     (void)state;
     struct err e = {0};
     struct loader *l;
-    struct loader_options o = {LONGEST, 4, 1, 0, 0, 0};
+    struct loader_options o = options_of(LONGEST, 4, 1, 0, 0, 0);
     int64_t documents[DOCUMENTS], n = 0, at = 0;
     for (int64_t d = 0; d < DOCUMENTS; d += 3) documents[n++] = d;
     assert_int_equal(loader_open(&l, store, (struct loader_subset){documents, n}, &o, &e), OK);
@@ -373,7 +384,7 @@ static void test_errors(void **state)
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_int_equal(loader_open(&l, store, (struct loader_subset){0}, &wrong[i], &e),
                          ERR_CONFIG);
-    struct loader_options o = {CUT, 2, 2, 0, 1, 0};
+    struct loader_options o = options_of(CUT, 2, 2, 0, 1, 0);
     struct loader_limits limits;
     assert_int_equal(loader_open(&l, store, (struct loader_subset){0}, &o, &e), OK);
     assert_int_equal(loader_limits(l, 0, &limits, &e), ERR_CONFIG);
@@ -413,7 +424,7 @@ static void test_changed_file(void **state)
     memset(at, 0, n * sizeof *all);
     struct store *changing;
     struct loader *l;
-    struct loader_options o = {CUT, 1, 1, 0, 0, 0};
+    struct loader_options o = options_of(CUT, 1, 1, 0, 0, 0);
     assert_int_equal(io_copy_file(path, copy, &e), OK);
     assert_int_equal(store_open(&changing, copy, &e), OK);
     assert_int_equal(loader_open(&l, changing, (struct loader_subset){0}, &o, &e), OK);
@@ -440,7 +451,7 @@ static void test_no_memory(void **state)
     while (s) {
         struct err e = {0};
         struct loader *l;
-        struct loader_options o = {CUT, 2, 2, 1, 1, 0};
+        struct loader_options o = options_of(CUT, 2, 2, 1, 1, 0);
         mem_fail_after(++n);
         s = loader_open(&l, store, (struct loader_subset){0}, &o, &e);
         mem_fail_after(0);
@@ -458,7 +469,7 @@ static void test_steps_allocate_nothing(void **state)
     struct loader *l;
     struct batch b;
     struct loader_limits limits;
-    struct loader_options o = {CUT, 5, 1, 1, 1, 0};
+    struct loader_options o = options_of(CUT, 5, 1, 1, 1, 0);
     assert_int_equal(loader_open(&l, store, (struct loader_subset){0}, &o, &e), OK);
     mem_fail_after(1);
     for (int64_t k = 0; k < 2 * loader_report(l)->steps_per_epoch; k++)

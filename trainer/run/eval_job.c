@@ -101,8 +101,11 @@ static enum status open_loader(struct eval_job *j, const struct eval_options *o,
     if (!length) length = c ? c->max_length : j->inference.config.max_positions;
     if (!batch) batch = c ? c->per_device_eval_batch_size : BATCH_SIZE;
     j->max_length = (int32_t)length;
-    struct loader_options options = {
-        j->max_length, (int32_t)batch, 1, c ? c->packing : 0, 0, c ? (uint64_t)c->seed : 0};
+    struct loader_options options = {.max_length = j->max_length,
+                                     .batch_size = (int32_t)batch,
+                                     .accumulation = 1,
+                                     .packing = c ? c->packing : 0,
+                                     .seed = c ? (uint64_t)c->seed : 0};
     return loader_open(&j->loader, j->store, j->documents, &options, e);
 }
 

@@ -96,12 +96,12 @@ static enum status open_store(struct session *s, enum config_key key,
 static enum status open_train_loader(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
-    struct loader_options o = {(int32_t)c->max_length,
-                               (int32_t)c->per_device_train_batch_size,
-                               (int32_t)c->gradient_accumulation_steps,
-                               c->packing,
-                               1,
-                               (uint64_t)c->seed};
+    struct loader_options o = {.max_length = (int32_t)c->max_length,
+                               .batch_size = (int32_t)c->per_device_train_batch_size,
+                               .accumulation = (int32_t)c->gradient_accumulation_steps,
+                               .packing = c->packing,
+                               .shuffle = 1,
+                               .seed = (uint64_t)c->seed};
     enum status status = loader_split(&s->split, store_info(s->store)->num_documents, c->val_size,
                                       (uint64_t)c->seed, e);
     if (status == ERR_CONFIG) return config_blame(c, KEY_val_size, e);
@@ -112,9 +112,11 @@ static enum status open_train_loader(struct session *s, struct err *e)
 static enum status open_eval_loader(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
-    struct loader_options o = {
-        (int32_t)c->max_length, (int32_t)c->per_device_eval_batch_size, 1, c->packing, 0,
-        (uint64_t)c->seed};
+    struct loader_options o = {.max_length = (int32_t)c->max_length,
+                               .batch_size = (int32_t)c->per_device_eval_batch_size,
+                               .accumulation = 1,
+                               .packing = c->packing,
+                               .seed = (uint64_t)c->seed};
     struct loader_subset all = {0};
     if (s->eval_store)
         TRY(loader_open(&s->eval_loader, s->eval_store, all, &o, e));
@@ -194,7 +196,9 @@ static struct loader_limits full_batch(const struct config *c, int64_t units)
 {
     int64_t rows = units * c->max_length, segments = c->packing ? rows / 8 + 1 : units;
     int32_t most = rows < INT32_MAX / 2 ? (int32_t)rows : INT32_MAX / 2;
-    return (struct loader_limits){most, most, segments < most ? (int32_t)segments : most};
+    return (struct loader_limits){.max_rows = most,
+                                  .max_supervised = most,
+                                  .max_segments = segments < most ? (int32_t)segments : most};
 }
 
 static enum status find_limits(struct session *s, struct engine_options *o, struct err *e)

@@ -99,6 +99,11 @@ struct text text_strip(struct text t)
     return t;
 }
 
+int text_same(struct text a, struct text b)
+{
+    return a.n == b.n && (!a.n || !memcmp(a.data, b.data, a.n));
+}
+
 int text_is_blank(struct text t) { return text_strip(t).n == 0; }
 
 static void remove_turns(struct conversation *c, size_t from, size_t count)
@@ -106,6 +111,16 @@ static void remove_turns(struct conversation *c, size_t from, size_t count)
     memmove(&c->turns[from], &c->turns[from + count],
             (c->num_turns - from - count) * sizeof *c->turns);
     c->num_turns -= count;
+}
+
+/* Of the replies of a preference record. */
+static enum drop_reason replies_verdict(const struct conversation *c)
+{
+    const struct reply *x = &c->chosen, *y = &c->rejected;
+    if (!x->given && !y->given) return DROP_NO_REPLY;
+    if (x->given && text_is_blank(x->text)) return DROP_EMPTY_REPLY;
+    if (y->given && text_is_blank(y->text)) return DROP_EMPTY_REPLY;
+    return x->given && y->given && text_same(x->text, y->text) ? DROP_IDENTICAL : DROP_NONE;
 }
 
 static enum drop_reason plain_verdict(const struct conversation *c)
@@ -118,24 +133,17 @@ static enum drop_reason plain_verdict(const struct conversation *c)
     return DROP_NONE;
 }
 
-static enum drop_reason verdict(struct conversation *c)
+static enum drop_reason roles_verdict(const struct conversation *c, size_t first)
 {
-    size_t first = c->num_turns && c->turns[0].role == ROLE_SYSTEM;
     for (size_t i = first; i < c->num_turns; i++) {
         if (c->turns[i].role == ROLE_SYSTEM) return DROP_SYSTEM_PLACE;
         if (c->turns[i].role > ROLE_ASSISTANT) return DROP_UNKNOWN_ROLE;
     }
-    if (first < c->num_turns && c->turns[first].role == ROLE_ASSISTANT) {
-        remove_turns(c, first, 1);
-        c->repairs |= REPAIR_LEADING_REPLY;
-    }
-    if (c->num_turns > first + 1 && c->turns[c->num_turns - 1].role == ROLE_USER) {
-        c->num_turns--;
-        c->repairs |= REPAIR_TRAILING_QUESTION;
-    }
-    for (size_t i = first; i < c->num_turns; i++)
-        if (c->turns[i].role != ((i - first) % 2 ? ROLE_ASSISTANT : ROLE_USER)) return DROP_ROLES;
-    if (c->num_turns < first + 2) return DROP_NO_REPLY;
+    return DROP_NONE;
+}
+
+static enum drop_reason empty_verdict(const struct conversation *c, size_t first)
+{
     for (size_t i = first; i < c->num_turns; i++) {
         const struct turn *t = &c->turns[i];
         if (!text_is_blank(t->text)) continue;
@@ -144,9 +152,32 @@ static enum drop_reason verdict(struct conversation *c)
     return DROP_NONE;
 }
 
+/* Of the turns; those of a preference record are a prompt, which ends with a user turn. */
+static enum drop_reason verdict(struct conversation *c)
+{
+    size_t first = c->num_turns && c->turns[0].role == ROLE_SYSTEM;
+    int prompt = c->kind != KIND_SFT;
+    enum drop_reason bad = roles_verdict(c, first);
+    if (bad) return bad;
+    if (first < c->num_turns && c->turns[first].role == ROLE_ASSISTANT) {
+        remove_turns(c, first, 1);
+        c->repairs |= REPAIR_LEADING_REPLY;
+    }
+    if (!prompt && c->num_turns > first + 1 && c->turns[c->num_turns - 1].role == ROLE_USER) {
+        c->num_turns--;
+        c->repairs |= REPAIR_TRAILING_QUESTION;
+    }
+    for (size_t i = first; i < c->num_turns; i++)
+        if (c->turns[i].role != ((i - first) % 2 ? ROLE_ASSISTANT : ROLE_USER)) return DROP_ROLES;
+    if (prompt && (c->num_turns - first) % 2 == 0)
+        return c->num_turns == first ? DROP_NO_REPLY : DROP_ROLES;
+    if (!prompt && c->num_turns < first + 2) return DROP_NO_REPLY;
+    return empty_verdict(c, first);
+}
+
 void conversation_finish(struct conversation *c)
 {
-    if (c->drop) return;
-    c->drop = c->plain ? plain_verdict(c) : verdict(c);
+    if (!c->drop) c->drop = c->plain ? plain_verdict(c) : verdict(c);
+    if (!c->drop && c->kind != KIND_SFT) c->drop = replies_verdict(c);
     if (c->drop) c->repairs = 0;
 }

@@ -106,5 +106,6 @@ void conversation_finish(struct conversation *c);
 
 int text_is_blank(struct text t); /* nothing but white space (Unicode's, as Python strips it) */
 struct text text_strip(struct text t);
+int text_same(struct text a, struct text b);
 
 #endif

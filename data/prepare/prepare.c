@@ -75,7 +75,9 @@ static enum status add_record(struct run *r, size_t source, const struct jsonl_r
     s->counts.records++;
     if (record->kind == JSONL_BAD) return invalid(r, s, record, e);
     enum status st = format_convert(s->format, record->value, c, e);
-    if (!st && !c->drop) st = encoder_sample(r->encoder, c, &r->sample, e);
+    if (!st && !c->drop)
+        st = c->kind == KIND_SFT ? encoder_sample(r->encoder, c, &r->sample, e)
+                                 : encoder_preference(r->encoder, c, &r->sample, e);
     if (st) {
         place_error(s, record, e);
         return st == ERR_FORMAT || st == ERR_DATA ? invalid(r, s, record, e) : st;
@@ -137,6 +139,16 @@ static enum status add_source(struct run *r, size_t source, struct err *e)
 
 /* ---- setup ---- */
 
+static enum status unknown_format(const char *path, const char *name, struct err *e)
+{
+    char known[300] = "auto";
+    size_t at = strlen(known);
+    for (size_t i = 0; format_at(i) && at < sizeof known; i++)
+        at += (size_t)snprintf(known + at, sizeof known - at, ", %s", format_at(i)->name);
+    err_set(e, ERR_CONFIG, "%s: unknown format \"%s\"", path, name);
+    return err_hint(e, "known are %s", known);
+}
+
 static enum status choose_format(const struct prepare_options *o, size_t i,
                                  struct prepare_source_report *s, struct err *e)
 {
@@ -147,10 +159,26 @@ static enum status choose_format(const struct prepare_options *o, size_t i,
         log_notice("%s: format %s %s", s->path, s->format->name, s->format->fields);
         return OK;
     }
-    if ((s->format = format_find(name))) return OK;
-    err_set(e, ERR_CONFIG, "%s: unknown format \"%s\"", s->path, name);
-    return err_hint(e,
-                    "known are auto, alpaca, sharegpt, openorca, openai, prompt_completion, text");
+    return (s->format = format_find(name)) ? OK : unknown_format(s->path, name, e);
+}
+
+/* All sources hold what the run is for, or else what the first one holds. */
+static enum status check_kind(const struct run *r, size_t i, struct err *e)
+{
+    static const char *const fixes[NUM_KINDS] = {"set stage: sft, or name files of preferences",
+                                                 "set stage: dpo", "set stage: kto"};
+    const struct prepare_source_report *s = &r->report->sources[i];
+    enum record_kind has = s->format->kind, want = r->report->kind;
+    if (has == want) return OK;
+    err_at(e, ERR_DATA, s->path, 0, 0, "holds %s (format %s), %s %s", kind_about(has),
+           s->format->name,
+           r->options->kind == PREPARE_ANY_KIND ? "the sources before it" : "this run wants",
+           kind_about(want));
+    if (r->options->kind == PREPARE_ANY_KIND)
+        return err_hint(e, "prepare them apart: a dataset file holds records of one kind");
+    if (want == KIND_SFT && s->detected)
+        return err_hint(e, "%s; to learn its texts instead, name their format", fixes[has]);
+    return err_hint(e, "%s", fixes[has]);
 }
 
 static enum status describe_sources(struct run *r, struct err *e)
@@ -170,6 +198,10 @@ static enum status describe_sources(struct run *r, struct err *e)
         if (!(s->path = mem_strdup(o->sources[i].path)))
             return err_set(e, ERR_MEMORY, "no memory for the report");
         TRY(choose_format(o, i, s, e));
+        if (!i)
+            report->kind =
+                o->kind == PREPARE_ANY_KIND ? s->format->kind : (enum record_kind)o->kind;
+        TRY(check_kind(r, i, e));
         TRY(hash_file(s->path, s->hash, e));
         int64_t size = io_file_size(s->path);
         r->total_bytes += size > 0 ? size : 0;
@@ -190,6 +222,7 @@ static enum status open_writer(struct run *r, const char *out, struct err *e)
         .compat = "",
         .tokenize_whole = o->tokenize_whole,
         .vocab_size = tokenizer_vocab_size(o->tokenizer),
+        .kind = r->report->kind,
     };
     struct store_source *sources = mem_calloc(o->num_sources, sizeof *sources);
     if (!sources) return err_set(e, ERR_MEMORY, "no memory for %zu sources", o->num_sources);
@@ -269,6 +302,7 @@ enum status prepare_cache_key(const struct prepare_options *o, char out[HASH_HEX
     hasher_string(h, train_on_name(o->train_on));
     hasher_u64(h, (uint64_t)(o->tokenize_whole != 0));
     hasher_u64(h, (uint64_t)(o->skip_bad != 0));
+    hasher_u64(h, (uint64_t)(int64_t)o->kind);
     hasher_u64(h, o->max_record);
     hasher_u64(h, o->num_sources);
     for (size_t i = 0; !st && i < o->num_sources; i++) {

@@ -10,6 +10,10 @@
  * and a reason names up to PREPARE_EXAMPLES places. Records that are no valid ones (not JSON, a
  * field missing) stop the run by default; with skip_bad they are counted as DROP_BAD_RECORD.
  * max_length shapes the report alone: the file holds whole documents.
+ *
+ * All sources of a file are of one kind (sample.h): texts, pairs, or replies with a label. What
+ * is done with preference records is said in conversation.h (dropped), encode.h (ids) and loader.h
+ * (cut, and dropped for their length).
  */
 #ifndef CRIA_DATA_PREPARE_H
 #define CRIA_DATA_PREPARE_H
@@ -56,7 +60,10 @@ struct prepare_tally {
 struct prepare_counts {
     int64_t records, documents;
     int64_t tokens, supervised; /* of the documents; supervised: weight other than 0 */
-    int64_t longest;            /* tokens */
+    int64_t chosen, rejected;   /* of the documents: records that have such a reply, */
+    int64_t prompt_tokens, chosen_tokens, rejected_tokens; /* and what their parts come to */
+    /* Lengths are of what max_length cuts: of preferences the prompt and its longer reply. */
+    int64_t longest; /* tokens */
     int64_t lengths[PREPARE_BUCKETS];
     int64_t cut_documents, cut_tokens; /* over max_length: how many, and tokens behind it */
     int64_t cut_silent;                /* of these, left with nothing trained */
@@ -78,6 +85,7 @@ struct prepare_report {
     struct prepare_source_report *sources; /* [num_sources] */
     size_t num_sources;
     struct prepare_counts total;
+    enum record_kind kind; /* of all sources */
     int32_t max_length;
 };
 
@@ -94,15 +102,15 @@ typedef void prepare_watcher(void *ctx, const struct prepare_progress *p);
  * failure it holds what was counted until then). `watch` may be NULL; it is called about a hundred
  * times a source.
  * ERR_IO, ERR_DISK_FULL, ERR_MEMORY; ERR_FORMAT (an invalid record or file); ERR_DATA (no format
- * fits, or no document is left); ERR_CONFIG (unknown format, no sources, template and tokenizer
- * do not go together). */
+ * fits, a source of another kind, or no document is left); ERR_CONFIG (unknown format, no sources,
+ * template and tokenizer do not go together). */
 MUST_CHECK enum status prepare_dataset(const struct prepare_options *options, const char *out,
                                        struct prepare_report *report, prepare_watcher *watch,
                                        void *ctx, struct err *e);
 
 /* 32 hex digits that name what prepare_dataset would write: content of the sources, tokenizer,
- * template, options that decide ids or weights, version of the file format. Paths and max_length
- * are no part of it. ERR_IO, ERR_MEMORY. */
+ * template, options that decide ids or weights, the kind asked for, version of the file format.
+ * Paths and max_length are no part of it. ERR_IO, ERR_MEMORY. */
 MUST_CHECK enum status prepare_cache_key(const struct prepare_options *options,
                                          char out[HASH_HEX_SIZE], struct err *e);
 

@@ -24,24 +24,56 @@ void prepare_tally_add(struct prepare_tally *t, int64_t place)
 /* The longest length that bucket b counts; the last one has no end. */
 static int64_t bucket_end(int b) { return (int64_t)32 << b; }
 
-void prepare_count_document(struct prepare_counts *c, const struct sample *s, int32_t max_length)
+static void count_length(struct prepare_counts *c, int64_t n)
 {
-    int64_t n = (int64_t)s->n, trained = 0, early = 0;
     int b = 0;
     while (b < PREPARE_BUCKETS - 1 && n > bucket_end(b)) b++;
-    for (int64_t i = 0; i < n; i++) {
-        trained += s->weights[i] != 0;
-        early += s->weights[i] != 0 && i < max_length;
-    }
-    c->documents++;
-    c->tokens += n;
-    c->supervised += trained;
     c->lengths[b]++;
     if (n > c->longest) c->longest = n;
+}
+
+static int64_t behind(int64_t n, int32_t max_length) { return n > max_length ? n - max_length : 0; }
+
+static void count_preference(struct prepare_counts *c, const struct sample *s, int32_t max_length)
+{
+    int64_t prompt = s->chosen, chosen = s->rejected - prompt,
+            rejected = (int64_t)s->n - s->rejected;
+    c->chosen += chosen > 0;
+    c->rejected += rejected > 0;
+    c->prompt_tokens += prompt;
+    c->chosen_tokens += chosen;
+    c->rejected_tokens += rejected;
+    c->supervised += chosen + rejected;
+    int64_t longer = prompt + (chosen > rejected ? chosen : rejected);
+    count_length(c, longer);
+    if (max_length <= 0 || longer <= max_length) return;
+    c->cut_documents++;
+    c->cut_tokens += behind(prompt + chosen, max_length) + behind(prompt + rejected, max_length);
+    c->cut_silent += prompt >= max_length;
+}
+
+static void count_text(struct prepare_counts *c, const struct sample *s, int32_t max_length)
+{
+    int64_t n = (int64_t)s->n, early = 0;
+    for (int64_t i = 0; i < n; i++) {
+        c->supervised += s->weights[i] != 0;
+        early += s->weights[i] != 0 && i < max_length;
+    }
+    count_length(c, n);
     if (max_length <= 0 || n <= max_length) return;
     c->cut_documents++;
     c->cut_tokens += n - max_length;
     c->cut_silent += !early;
+}
+
+void prepare_count_document(struct prepare_counts *c, const struct sample *s, int32_t max_length)
+{
+    c->documents++;
+    c->tokens += (int64_t)s->n;
+    if (s->kind == KIND_SFT)
+        count_text(c, s, max_length);
+    else
+        count_preference(c, s, max_length);
 }
 
 void prepare_counts_add(struct prepare_counts *to, const struct prepare_counts *from)
@@ -50,6 +82,11 @@ void prepare_counts_add(struct prepare_counts *to, const struct prepare_counts *
     to->documents += from->documents;
     to->tokens += from->tokens;
     to->supervised += from->supervised;
+    to->chosen += from->chosen;
+    to->rejected += from->rejected;
+    to->prompt_tokens += from->prompt_tokens;
+    to->chosen_tokens += from->chosen_tokens;
+    to->rejected_tokens += from->rejected_tokens;
     if (from->longest > to->longest) to->longest = from->longest;
     for (int b = 0; b < PREPARE_BUCKETS; b++) to->lengths[b] += from->lengths[b];
     to->cut_documents += from->cut_documents;
@@ -78,8 +115,23 @@ static enum status print_tally(const char *indent, const struct prepare_tally *t
     return buf_puts(out, t->count > PREPARE_EXAMPLES ? ", ...)\n" : ")\n");
 }
 
+static double mean(int64_t sum, int64_t n) { return n ? (double)sum / (double)n : 0; }
+
+/* What preference records are made of. */
+static enum status print_replies(const struct prepare_counts *c, struct buf *out)
+{
+    if (!c->chosen && !c->rejected) return OK;
+    return buf_printf(out,
+                      "  %lld chosen and %lld rejected replies; mean tokens: prompt %.1f, chosen "
+                      "%.1f, rejected %.1f\n",
+                      (long long)c->chosen, (long long)c->rejected,
+                      mean(c->prompt_tokens, c->documents), mean(c->chosen_tokens, c->chosen),
+                      mean(c->rejected_tokens, c->rejected));
+}
+
 static enum status print_counts(const struct prepare_counts *c, int32_t max_length, struct buf *out)
 {
+    int preference = c->chosen || c->rejected;
     double share = c->tokens ? 100.0 * (double)c->supervised / (double)c->tokens : 0;
     TRY(buf_printf(out,
                    "  %lld records, %lld documents, %lld tokens, %lld of them supervised "
@@ -87,8 +139,12 @@ static enum status print_counts(const struct prepare_counts *c, int32_t max_leng
                    (long long)c->records, (long long)c->documents, (long long)c->tokens,
                    (long long)c->supervised, share));
     if (!c->documents) return OK;
-    TRY(buf_printf(out, "  lengths: mean %.1f, longest %lld;",
-                   (double)c->tokens / (double)c->documents, (long long)c->longest));
+    TRY(print_replies(c, out));
+    if (preference)
+        TRY(buf_printf(out, "  prompt and longer reply: longest %lld;", (long long)c->longest));
+    else
+        TRY(buf_printf(out, "  lengths: mean %.1f, longest %lld;", mean(c->tokens, c->documents),
+                       (long long)c->longest));
     const char *comma = "";
     for (int b = 0; b < PREPARE_BUCKETS; b++) {
         if (!c->lengths[b]) continue;
@@ -99,11 +155,11 @@ static enum status print_counts(const struct prepare_counts *c, int32_t max_leng
     }
     TRY(buf_putc(out, '\n'));
     if (!c->cut_documents) return OK;
-    return buf_printf(out,
-                      "  max_length %d will cut %lld documents by %lld tokens; %lld of them keep "
-                      "nothing trained\n",
-                      (int)max_length, (long long)c->cut_documents, (long long)c->cut_tokens,
-                      (long long)c->cut_silent);
+    return buf_printf(
+        out, "  max_length %d will cut %lld documents by %lld tokens; %lld of them %s\n",
+        (int)max_length, (long long)c->cut_documents, (long long)c->cut_tokens,
+        (long long)c->cut_silent,
+        preference ? "have a prompt as long as that and are left out" : "keep nothing trained");
 }
 
 static enum status print_source(const struct prepare_source_report *s, int32_t max_length,
@@ -159,6 +215,13 @@ static int put_counts(json_t *to, const struct prepare_counts *c)
         "cut_silent", (json_int_t)c->cut_silent);
     int failed = !counts || json_object_update(to, counts);
     json_decref(counts);
+    if (failed || (!c->chosen && !c->rejected)) return failed;
+    counts = json_pack("{s:I, s:I, s:I, s:I, s:I}", "chosen", (json_int_t)c->chosen, "rejected",
+                       (json_int_t)c->rejected, "prompt_tokens", (json_int_t)c->prompt_tokens,
+                       "chosen_tokens", (json_int_t)c->chosen_tokens, "rejected_tokens",
+                       (json_int_t)c->rejected_tokens);
+    failed = !counts || json_object_update(to, counts);
+    json_decref(counts);
     return failed;
 }
 
@@ -189,8 +252,8 @@ enum status prepare_report_json(const struct prepare_report *r, struct buf *out)
     for (size_t i = 0; i < r->num_sources; i++)
         if (json_array_append_new(sources, source_json(&r->sources[i]))) goto out;
     if (put_counts(total, &r->total)) goto out;
-    all = json_pack("{s:i, s:O, s:O}", "max_length", (int)r->max_length, "total", total, "sources",
-                    sources);
+    all = json_pack("{s:s, s:i, s:O, s:O}", "kind", kind_name(r->kind), "max_length",
+                    (int)r->max_length, "total", total, "sources", sources);
     st = json_append_text(all, out, &ignored);
 out:
     json_decref(all);

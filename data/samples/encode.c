@@ -26,6 +26,7 @@ struct encoder {
     struct rendered text;
     struct id_list ids, part; /* of a stretch, and of a part of it */
     struct sample prompt;
+    struct sample whole[2]; /* the prompt with a reply behind it */
 };
 
 /* ---- setup ---- */
@@ -141,6 +142,7 @@ void encoder_destroy(struct encoder *n)
     id_list_free(&n->ids);
     id_list_free(&n->part);
     sample_free(&n->prompt);
+    for (int k = 0; k < 2; k++) sample_free(&n->whole[k]);
     mem_free(n);
 }
 
@@ -262,4 +264,93 @@ enum status encoder_prompt(struct encoder *n, const struct conversation *c, stru
     TRY(encode(n, c, 1, &n->prompt, e));
     if (id_list_append(out, n->prompt.ids, n->prompt.n)) return no_memory(e);
     return OK;
+}
+
+/* ---- preferences ---- */
+
+/* The prompt's turns with the reply as one more, which is trained. */
+static enum status encode_reply(struct encoder *n, struct conversation *c, struct text reply,
+                                struct sample *out, struct err *e)
+{
+    if (conversation_add(c, ROLE_ASSISTANT, reply)) return no_memory(e);
+    enum status s = encode(n, c, 0, out, e);
+    c->num_turns--;
+    return s;
+}
+
+/* How many ids both begin with. */
+static size_t common_length(const struct sample *a, const struct sample *b)
+{
+    size_t n = 0, most = size_min(a->n, b->n);
+    while (n < most && a->ids[n] == b->ids[n]) n++;
+    return n;
+}
+
+/* One behind the last trained id: text that a template puts behind a reply is left out. */
+static size_t trained_end(const struct sample *s)
+{
+    size_t n = s->n;
+    while (n && s->weights[n - 1] == 0) n--;
+    return n;
+}
+
+/* The first `end` ids with their turns, untrained. */
+static enum status copy_prompt(const struct sample *from, size_t end, struct sample *to)
+{
+    size_t at = 0;
+    for (size_t t = 0; t < from->num_turns && (size_t)from->turns[t].start < end; t++) {
+        size_t start = (size_t)from->turns[t].start;
+        TRY(sample_append(to, from->ids + at, start - at, 0));
+        TRY(sample_begin_turn(to, (enum role)from->turns[t].role));
+        at = start;
+    }
+    return sample_append(to, from->ids + at, end - at, 0);
+}
+
+static enum status copy_reply(const struct sample *from, size_t start, struct sample *to)
+{
+    TRY(sample_begin_turn(to, ROLE_ASSISTANT));
+    return sample_append(to, from->ids + start, trained_end(from) - start, 1);
+}
+
+/* Puts the record together; `start` is where its replies begin. */
+static enum status join_replies(struct encoder *n, struct conversation *c, size_t start,
+                                struct sample *out, struct err *e)
+{
+    const struct sample *x = c->chosen.given ? &n->whole[0] : NULL;
+    const struct sample *y = c->rejected.given ? &n->whole[1] : NULL;
+    sample_clear(out);
+    if (!start) c->drop = DROP_NO_PROMPT;
+    if ((x && trained_end(x) <= start) || (y && trained_end(y) <= start))
+        c->drop = DROP_NOT_TRAINED;
+    if (x && y && trained_end(x) == trained_end(y) && common_length(x, y) >= trained_end(x))
+        c->drop = DROP_IDENTICAL;
+    if (c->drop) return OK;
+    enum status s = copy_prompt(x ? x : y, start, out);
+    out->kind = c->kind;
+    out->chosen = (int32_t)out->n;
+    if (!s && x) s = copy_reply(x, start, out);
+    out->rejected = (int32_t)out->n;
+    if (!s && y) s = copy_reply(y, start, out);
+    return s ? no_memory(e) : OK;
+}
+
+enum status encoder_preference(struct encoder *n, struct conversation *c, struct sample *out,
+                               struct err *e)
+{
+    if (n->options.train_on == TRAIN_ALL) {
+        err_set(e, ERR_CONFIG, "train_on: all, with preference data");
+        return err_hint(e, "of preferences the replies alone are trained: leave train_on out");
+    }
+    TRY(encode(n, c, 1, &n->prompt, e));
+    const struct reply *replies[] = {&c->chosen, &c->rejected};
+    size_t start = n->prompt.n;
+    for (int k = 0; k < 2; k++) {
+        if (!replies[k]->given) continue;
+        TRY(encode_reply(n, c, replies[k]->text, &n->whole[k], e));
+        start = size_min(start, common_length(&n->prompt, &n->whole[k]));
+        if (n->whole[k].n > INT32_MAX / 2)
+            return err_set(e, ERR_FORMAT, "a record of more than %d tokens", INT32_MAX / 2);
+    }
+    return join_replies(n, c, start, out, e);
 }

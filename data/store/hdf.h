@@ -26,6 +26,8 @@
     X(TURN_OFFSET, "/documents/turn_offset", H5T_STD_I64LE, H5T_NATIVE_INT64, int64_t, 2048) \
     X(LAST_TARGET, "/documents/last_target", H5T_STD_I32LE, H5T_NATIVE_INT32, int32_t, 4096) \
     X(NUM_TARGETS, "/documents/targets", H5T_STD_I32LE, H5T_NATIVE_INT32, int32_t, 4096)     \
+    X(CHOSEN, "/documents/chosen", H5T_STD_I32LE, H5T_NATIVE_INT32, int32_t, 4096)           \
+    X(REJECTED, "/documents/rejected", H5T_STD_I32LE, H5T_NATIVE_INT32, int32_t, 4096)       \
     X(WEIGHT_SUM, "/documents/weight", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, double, 2048)      \
     X(SOURCE, "/documents/source", H5T_STD_I32LE, H5T_NATIVE_INT32, int32_t, 4096)           \
     X(LINE, "/documents/line", H5T_STD_I64LE, H5T_NATIVE_INT64, int64_t, 2048)               \

@@ -31,7 +31,7 @@ struct store {
     struct text_list lists[4]; /* report; name, path and hash of the sources */
     struct store_source *sources;
     int64_t *offsets;
-    int32_t *last_targets, *targets;
+    int32_t *last_targets, *targets, *chosen, *rejected;
     double *weights;
 };
 
@@ -51,6 +51,16 @@ struct store_targets store_count_targets(const float *weights, int64_t n)
         t.weight += (double)weights[i];
     }
     return t;
+}
+
+const char *store_replies_fault(int kind, int64_t n, int32_t chosen, int32_t rejected)
+{
+    if (kind == KIND_SFT) return chosen == n && rejected == n ? NULL : "a text with replies";
+    if (chosen < 1) return "nothing precedes its replies";
+    if (rejected < chosen || rejected > n || chosen >= n) return "its replies do not lie in it";
+    int given = (rejected > chosen) + (n > rejected), want = kind == KIND_PAIR ? 2 : 1;
+    if (given == want) return NULL;
+    return want == 2 ? "a pair with one reply" : "an unpaired record with two replies";
 }
 
 /* ---- columns ---- */
@@ -152,9 +162,14 @@ static enum status read_settings(struct store *s, struct err *e)
 {
     struct store_settings *t = &s->info.settings;
     int64_t vocab_size, whole;
+    const char *kind_text;
+    enum record_kind kind;
 #define X(name) TRY(keep_text(s, #name, &t->name, e));
     STORE_SETTINGS(X)
 #undef X
+    TRY(keep_text(s, "kind", &kind_text, e));
+    if (!kind_find(kind_text, &kind)) return damaged(s, "documents of no known kind", e);
+    t->kind = kind;
     TRY(hdf_read_int(s->file, "vocab_size", &vocab_size, s->path, e));
     TRY(hdf_read_int(s->file, "tokenize_whole", &whole, s->path, e));
     if (vocab_size < 1 || vocab_size > INT32_MAX) return damaged(s, "vocab_size", e);
@@ -211,6 +226,18 @@ static enum status check_counts(struct store *s, struct err *e)
     return OK;
 }
 
+/* The replies lie in the document, and are all that is trained of it. */
+static enum status check_replies(struct store *s, int64_t d, int64_t length, struct err *e)
+{
+    const struct store_info *f = &s->info;
+    const char *fault = store_replies_fault(f->settings.kind, length, f->chosen[d], f->rejected[d]);
+    if (fault) return damaged(s, fault, e);
+    int64_t trained = length - f->chosen[d];
+    if (f->settings.kind == KIND_SFT || (f->targets[d] == trained && f->weights[d] == trained))
+        return OK;
+    return damaged(s, "a document's replies are not what is trained of it", e);
+}
+
 static enum status check_documents(struct store *s, struct err *e)
 {
     const struct store_info *f = &s->info;
@@ -229,6 +256,7 @@ static enum status check_documents(struct store *s, struct err *e)
         int some = last >= 1 && last < length && count >= 1 && count <= last && f->weights[d] > 0 &&
                    isfinite(f->weights[d]);
         if (!none && !some) return damaged(s, "a document's last_target, targets or weight", e);
+        TRY(check_replies(s, d, length, e));
         targets += count;
     }
     return targets == f->num_targets ? OK : damaged(s, "num_targets", e);
@@ -240,6 +268,10 @@ static enum status load_documents(struct store *s, struct err *e)
     TRY(column_load(s, COLUMN_LAST_TARGET, (void **)&s->last_targets, e));
     TRY(column_load(s, COLUMN_NUM_TARGETS, (void **)&s->targets, e));
     TRY(column_load(s, COLUMN_WEIGHT_SUM, (void **)&s->weights, e));
+    TRY(column_load(s, COLUMN_CHOSEN, (void **)&s->chosen, e));
+    TRY(column_load(s, COLUMN_REJECTED, (void **)&s->rejected, e));
+    s->info.chosen = s->chosen;
+    s->info.rejected = s->rejected;
     s->info.offsets = s->offsets;
     s->info.last_targets = s->last_targets;
     s->info.targets = s->targets;
@@ -300,6 +332,8 @@ void store_close(struct store *s)
     mem_free(s->offsets);
     mem_free(s->last_targets);
     mem_free(s->targets);
+    mem_free(s->chosen);
+    mem_free(s->rejected);
     mem_free(s->weights);
     mem_free(s->path);
     mem_free(s);
@@ -315,9 +349,20 @@ static enum status differs(const struct store *s, const char *what, const char *
     return err_hint(e, "prepare it again with this run's settings, or run with the file's");
 }
 
+static enum status expect_kind(const struct store *s, int want, struct err *e)
+{
+    int has = s->info.settings.kind;
+    static const char *const stages[] = {"sft", "dpo", "kto"};
+    if (want < 0 || want == has) return OK;
+    err_at(e, ERR_DATA, s->path, 0, 0, "holds %s, this run wants %s",
+           kind_about((enum record_kind)has), kind_about((enum record_kind)want));
+    return err_hint(e, "set stage: %s", stages[has]);
+}
+
 enum status store_expect(const struct store *s, const struct store_settings *want, struct err *e)
 {
     const struct store_settings *has = &s->info.settings;
+    TRY(expect_kind(s, want->kind, e));
 #define X(name)                                      \
     if (want->name && strcmp(want->name, has->name)) \
         return differs(s, #name, has->name, want->name, e);
@@ -350,6 +395,10 @@ static enum status check_weights(const struct store *s, int64_t document, int64_
     for (int64_t i = 0; i < n; i++)
         if (!(weights[i] >= 0) || isinf(weights[i]))
             return bad_document(s, document, "a weight is negative or not finite", e);
+    if (f->settings.kind != KIND_SFT)
+        for (int64_t i = 0; i < n; i++)
+            if (weights[i] != (i < f->chosen[document] ? 0.0f : 1.0f))
+                return bad_document(s, document, "a weight that its replies do not give it", e);
     struct store_targets t = store_count_targets(weights, n);
     int agrees = t.last <= f->last_targets[document] && t.count <= f->targets[document];
     if (n > f->last_targets[document])
@@ -439,6 +488,9 @@ enum status store_document(struct store *s, int64_t document, struct sample *out
     TRY(reserve(s, out, (size_t)n, 0, e));
     TRY(store_read(s, document, n, out->ids, out->weights, e));
     out->n = (size_t)n;
+    out->kind = (enum record_kind)s->info.settings.kind;
+    out->chosen = s->info.chosen[document];
+    out->rejected = s->info.rejected[document];
     TRY(store_origin(s, document, &out->source, &out->line, e));
     return read_turns(s, document, out, e);
 }

@@ -26,7 +26,7 @@
 #include "base/status.h"
 #include "data/samples/sample.h"
 
-#define STORE_FORMAT_VERSION 1
+#define STORE_FORMAT_VERSION 2
 #define STORE_MAX_SOURCES 65536
 
 /* What decides which ids a text becomes and which are trained. Strings may be NULL when writing
@@ -55,6 +55,9 @@ struct store_targets {
     double weight; /* their sum, added in order */
 };
 struct store_targets store_count_targets(const float *weights, int64_t n);
+
+/* NULL, or what is wrong with the replies of a document of `n` ids: for writer and reader. */
+const char *store_replies_fault(int kind, int64_t n, int32_t chosen, int32_t rejected);
 
 /* ---- writing ---- */
 

@@ -28,6 +28,7 @@ struct store_writer {
     int64_t num_documents, num_tokens, num_turns, num_targets;
     size_t num_sources;
     int32_t vocab_size;
+    int kind;
     struct latch latch;
     int created; /* the aside file is ours to remove */
     int failed;  /* something failed: the file cannot be committed any more */
@@ -125,6 +126,7 @@ static enum status write_settings(struct store_writer *w, const struct store_set
     TRY(hdf_write_text(w->file, #name, settings->name ? settings->name : "", w->aside, e));
     STORE_SETTINGS(X)
 #undef X
+    TRY(hdf_write_text(w->file, "kind", kind_name((enum record_kind)settings->kind), w->aside, e));
     TRY(hdf_write_int(w->file, "vocab_size", settings->vocab_size, w->aside, e));
     return hdf_write_int(w->file, "tokenize_whole", settings->tokenize_whole != 0, w->aside, e);
 }
@@ -182,11 +184,14 @@ enum status store_writer_open(struct store_writer **out, const char *path,
     if (num_sources > STORE_MAX_SOURCES)
         return err_set(e, ERR_CONFIG, "%s: %zu source files, at most %d are possible", path,
                        num_sources, STORE_MAX_SOURCES);
+    if (settings->kind < 0 || settings->kind >= NUM_KINDS)
+        return err_set(e, ERR_CONFIG, "%s: documents of no known kind", path);
     struct store_writer *w = mem_calloc(1, sizeof *w);
     if (!w) return err_set(e, ERR_MEMORY, "%s", path);
     hdf_init();
     w->file = -1;
     w->vocab_size = settings->vocab_size;
+    w->kind = settings->kind;
     w->num_sources = num_sources;
     for (int c = 0; c < NUM_COLUMNS; c++) w->columns[c].set = -1;
     enum status s = open_parts(w, path, settings, sources, e);
@@ -198,6 +203,18 @@ enum status store_writer_open(struct store_writer **out, const char *path,
 }
 
 /* ---- documents ---- */
+
+/* Of a preference record, whose weights follow from where its replies are. */
+static const char *replies_fault(const struct store_writer *w, const struct sample *d)
+{
+    if ((int)d->kind != w->kind) return "it is of another kind than the file";
+    if (d->kind == KIND_SFT) return NULL;
+    const char *fault = store_replies_fault(w->kind, (int64_t)d->n, d->chosen, d->rejected);
+    for (size_t i = 0; i < d->n && !fault; i++)
+        if (d->weights[i] != (i < (size_t)d->chosen ? 0.0f : 1.0f))
+            fault = "its weights are not 0 in the prompt and 1 in the replies";
+    return fault;
+}
 
 /* NULL, or what is wrong with the sample. */
 static const char *sample_fault(const struct store_writer *w, const struct sample *d)
@@ -217,12 +234,14 @@ static const char *sample_fault(const struct store_writer *w, const struct sampl
         if (turn->role < 0 || turn->role > ROLE_TEXT) return "a turn has no known role";
     }
     if (d->source < 0 || (size_t)d->source >= w->num_sources) return "its source is not listed";
-    return NULL;
+    return replies_fault(w, d);
 }
 
-static void hash_sample(struct hasher *h, const struct sample *d)
+static void hash_sample(struct hasher *h, const struct sample *d, int32_t chosen, int32_t rejected)
 {
     hasher_u64(h, d->n);
+    hasher_u64(h, (uint64_t)chosen);
+    hasher_u64(h, (uint64_t)rejected);
     hasher_u64(h, d->num_turns);
     hasher_u64(h, (uint64_t)d->source);
     hasher_u64(h, (uint64_t)d->line);
@@ -253,12 +272,16 @@ enum status store_writer_append(struct store_writer *w, const struct sample *d, 
     w->num_tokens += (int64_t)d->n;
     w->num_turns += (int64_t)d->num_turns;
     w->num_targets += t.count;
-    hash_sample(w->hash, d);
+    int32_t chosen = d->kind == KIND_SFT ? (int32_t)d->n : d->chosen;
+    int32_t rejected = d->kind == KIND_SFT ? (int32_t)d->n : d->rejected;
+    hash_sample(w->hash, d, chosen, rejected);
     TRY(column_push(w, COLUMN_TOKENS, d->ids, d->n, e));
     TRY(column_push(w, COLUMN_WEIGHTS, d->weights, d->n, e));
     TRY(column_push(w, COLUMN_OFFSET, &w->num_tokens, 1, e));
     TRY(column_push(w, COLUMN_LAST_TARGET, &t.last, 1, e));
     TRY(column_push(w, COLUMN_NUM_TARGETS, &t.count, 1, e));
+    TRY(column_push(w, COLUMN_CHOSEN, &chosen, 1, e));
+    TRY(column_push(w, COLUMN_REJECTED, &rejected, 1, e));
     TRY(column_push(w, COLUMN_WEIGHT_SUM, &t.weight, 1, e));
     TRY(column_push(w, COLUMN_SOURCE, &d->source, 1, e));
     TRY(column_push(w, COLUMN_LINE, &d->line, 1, e));

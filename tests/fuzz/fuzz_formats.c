@@ -21,6 +21,14 @@ static void render(const struct template *t, const struct conversation *c, struc
     }
 }
 
+static void check_replies(enum record_kind kind, const struct conversation *c)
+{
+    FUZZ_MUST(c->kind == kind);
+    if (kind == KIND_SFT) return;
+    FUZZ_MUST(c->chosen.given + c->rejected.given == (kind == KIND_PAIR ? 2 : 1));
+    FUZZ_MUST(c->turns[c->num_turns - 1].role == ROLE_USER);
+}
+
 static void convert(const json_t *record)
 {
     struct conversation c = {0};
@@ -35,6 +43,9 @@ static void convert(const json_t *record)
         fuzz_look_at(s, &e);
         if (s || c.drop) continue;
         FUZZ_MUST(c.num_turns > 0);
+        check_replies(f->kind, &c);
+        struct text reply = c.chosen.given ? c.chosen.text : c.rejected.text;
+        if (f->kind != KIND_SFT) FUZZ_MUST(!conversation_add(&c, ROLE_ASSISTANT, reply));
         for (size_t k = 0; (t = template_at(k)); k++) render(t, &c, &out);
     }
     conversation_free(&c);

@@ -1,7 +1,8 @@
 /* A dataset file whose content was changed: what HDF5 checks by its sums (its own metadata) it
  * refuses before we see it, so the input says what to change through HDF5 itself. Nine bytes are
  * one change: what and where (two bytes), and a value (six of them, then how wide it is taken).
- * A file that is taken is then read whole. */
+ * Bytes left over say by their number which kind of file is changed. A file that is taken is then
+ * read whole. */
 #include <string.h>
 
 #include "base/io.h"
@@ -16,18 +17,20 @@
 static const char *const numbers[] = {"format_version", "vocab_size", "tokenize_whole",
                                       "num_documents",  "num_tokens", "num_turns",
                                       "num_targets"};
-static const char *const texts[] = {"format", "tokenizer_hash", "content_hash", "train_on"};
+static const char *const texts[] = {"format", "tokenizer_hash", "content_hash", "train_on", "kind"};
 static const char *const lists[] = {"/report", "/sources/name", "/sources/path", "/sources/hash"};
-enum { NUM_NUMBERS = 7, NUM_TEXTS = 4, NUM_LISTS = 4 };
+enum { NUM_NUMBERS = 7, NUM_TEXTS = 5, NUM_LISTS = 4 };
 
 /* --- the whole file --- */
 
-static void append(struct store_writer *w, int32_t document)
+static void append(struct store_writer *w, int32_t document, enum record_kind kind)
 {
-    struct sample s = {.source = document & 1, .line = document + 1};
+    struct sample s = {.source = document & 1, .line = document + 1, .kind = kind, .chosen = 3};
+    int pair = kind == KIND_PAIR, desirable = document % 2;
+    s.rejected = pair || !desirable ? 3 + pair : 4 + document;
     struct err e = {0};
     FUZZ_MUST(!sample_begin_turn(&s, ROLE_USER));
-    for (int32_t i = 0; i < 4 + document; i++) {
+    for (int32_t i = 0; i < 4 + document + pair; i++) {
         if (i == 3) FUZZ_MUST(!sample_begin_turn(&s, ROLE_ASSISTANT));
         FUZZ_MUST(!sample_append(&s, &i, 1, i >= 3 ? 1.0f : 0.0f));
     }
@@ -35,16 +38,16 @@ static void append(struct store_writer *w, int32_t document)
     sample_free(&s);
 }
 
-static void make_file(struct buf *out)
+static void make_file(enum record_kind kind, struct buf *out)
 {
     char path[FUZZ_PATH_MAX];
     struct err e = {0};
     struct store_writer *w = NULL;
-    struct store_settings settings = {"0123", "alpaca", "4567", "assistant", "", 0, 64};
+    struct store_settings settings = {"0123", "alpaca", "4567", "assistant", "", 0, 64, (int)kind};
     struct store_source sources[] = {{"a.json", "data/a.json", "89ab"}, {"b", "b", "cdef"}};
     fuzz_path("whole.h5", path);
     FUZZ_MUST(!store_writer_open(&w, path, &settings, sources, 2, &e));
-    for (int32_t i = 0; i < DOCUMENTS; i++) append(w, i);
+    for (int32_t i = 0; i < DOCUMENTS; i++) append(w, i, kind);
     FUZZ_MUST(!store_writer_commit(w, "{}", &e));
     store_writer_close(w);
     FUZZ_MUST(!io_read_file(path, out, &e));
@@ -164,18 +167,24 @@ static void read_whole(struct store *s)
         fuzz_look_at(status, &e);
         for (size_t i = 0; !status && i < document.n; i++)
             FUZZ_MUST(document.ids[i] >= 0 && document.ids[i] < info->settings.vocab_size);
+        if (status || document.kind == KIND_SFT) continue;
+        FUZZ_MUST(document.chosen >= 1 && document.chosen <= document.rejected);
+        FUZZ_MUST((size_t)document.rejected <= document.n && (size_t)document.chosen < document.n);
     }
     sample_free(&document);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct buf whole = {.max = 1 << 24}; /* kept: still reachable at exit */
+    static struct buf files[NUM_KINDS]; /* kept: still reachable at exit */
+    enum record_kind kind = (enum record_kind)(size % CHANGE % NUM_KINDS);
+    struct buf *whole = &files[kind];
     char path[FUZZ_PATH_MAX];
     struct err e = {0};
     struct store *s = NULL;
-    if (!whole.len) make_file(&whole);
-    fuzz_write("data.h5", whole.data, whole.len, path);
+    if (!whole->max) buf_init(whole, 1 << 24);
+    if (!whole->len) make_file(kind, whole);
+    fuzz_write("data.h5", whole->data, whole->len, path);
     hid_t list = hdf_access_list(), file = H5Fopen(path, H5F_ACC_RDWR, list);
     FUZZ_MUST(file >= 0);
     for (size_t i = 0; i < CHANGES_MAX && (i + 1) * CHANGE <= size; i++)

@@ -34,6 +34,22 @@ RECORDS = [
                   {"role": "assistant", "content": "a", "train": False}]},
     {"prompt": "p", "completion": "c"},
     {"text": "plain text"},
+    {"system": "s", "question": "q", "chosen": "good", "rejected": "bad"},
+    {"instruction": "i", "input": "n", "chosen": "good", "rejected": "bad"},
+    {"conversations": [{"from": "human", "value": "q"}],
+     "chosen": {"from": "gpt", "value": "good"}, "rejected": {"from": "gpt", "value": "bad"}},
+    {"prompt": "q", "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}],
+     "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "bad"}]},
+    {"input": {"messages": [{"role": "user", "content": "q"}]},
+     "preferred_output": [{"role": "assistant", "content": "good"}],
+     "non_preferred_output": [{"role": "assistant", "content": "bad"}]},
+    {"chosen": "\n\nHuman: q\n\nAssistant: a\n\nHuman: r\n\nAssistant: good",
+     "rejected": "\n\nHuman: q\n\nAssistant: a\n\nHuman: r\n\nAssistant: bad"},
+    {"prompt": "p", "chosen": "good", "rejected": "bad"},
+    {"instruction": "i", "output": "o", "kto_tag": True},
+    {"prompt": "p", "completion": "c", "label": False},
+    {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "label": 1},
+    {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "kto_tag": False},
 ]
 
 
@@ -190,6 +206,9 @@ def seeds_hdf5_store():
     for kind in range(8):
         yield b"".join(change(kind + 8 * column, 1, 5, 0) for column in range(2))
     yield change(6, 3, 70, 0) + change(6 + 16, 2, 1, 4)
+    for kind in range(1, 3):
+        for column in range(13):
+            yield change(6 + 8 * column, 7, 2, 0) + b"x" * kind
 
 
 def seeds_state():

@@ -152,7 +152,7 @@ static void test_detect(void **state)
         {"{broken\n{\"text\":\"x\"}\n", "text"},
         {"", "no readable record"},
         {"{\"a\":1,\"b\":2}", "no format fits records with the fields a, b"},
-        {"{\"conversations\":[],\"chosen\":{},\"rejected\":{}}", "no format fits"},
+        {"{\"conversations\":[],\"chosen\":{},\"rejected\":{}}", "sharegpt_pairs"},
     };
     char path[] = "/tmp/cria_format_XXXXXX";
     close(mkstemp(path));

@@ -254,7 +254,7 @@ static void check_two_epochs(const struct loader_options *o)
     struct loader *l;
     struct loader_limits limits;
     struct plan p;
-    struct totals t = {{0}, {0, 0, 0}, 0, 0};
+    struct totals t = {{0}, {0, 0, 0, 0}, 0, 0};
     int64_t step = 0;
     assert_int_equal(loader_open(&l, store, (struct loader_subset){0}, o, &e), OK);
     make_plan(&p, o);
@@ -379,8 +379,9 @@ static void test_errors(void **state)
     (void)state;
     struct err e = {0};
     struct loader *l;
-    static const struct loader_options wrong[] = {
-        {1, 1, 1, 0, 0, 0}, {-5, 1, 1, 0, 0, 0}, {8, 0, 1, 0, 0, 0}, {8, 1, 0, 0, 0, 0}};
+    const struct loader_options wrong[] = {
+        options_of(1, 1, 1, 0, 0, 0), options_of(-5, 1, 1, 0, 0, 0), options_of(8, 0, 1, 0, 0, 0),
+        options_of(8, 1, 0, 0, 0, 0)};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_int_equal(loader_open(&l, store, (struct loader_subset){0}, &wrong[i], &e),
                          ERR_CONFIG);

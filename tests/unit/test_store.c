@@ -24,7 +24,7 @@
 #define DOCUMENTS 40
 
 static char folder[] = "/tmp/cria-store-XXXXXX";
-static char good[64], bad[64], linked[64];
+static char good[64], bad[64], linked[64], pairs[64];
 
 static const struct store_settings settings = {.tokenizer_hash = "aa11",
                                                .template_name = "alpaca",
@@ -74,6 +74,37 @@ static enum status write_documents(const char *path, int n, struct err *e)
     return s;
 }
 
+/* Document d of a preference dataset: d % 6 + 1 ids of prompt, then its replies. */
+static void make_preference(struct made *m, int d, enum record_kind kind)
+{
+    int32_t prompt = d % 6 + 1, chosen = d % 5 + 1, rejected = d % 7 + 1;
+    if (kind == KIND_UNPAIRED) *(d % 2 ? &chosen : &rejected) = 0;
+    make_document(m, 1);
+    m->sample.n = (size_t)(prompt + chosen + rejected);
+    m->sample.num_turns = 0;
+    m->sample.kind = kind;
+    m->sample.chosen = prompt;
+    m->sample.rejected = prompt + chosen;
+    for (size_t i = 0; i < m->sample.n; i++) m->weights[i] = i >= (size_t)prompt;
+}
+
+static enum status write_preferences(const char *path, enum record_kind kind, struct err *e)
+{
+    struct store_settings want = settings;
+    struct store_writer *w;
+    struct made m;
+    want.kind = kind;
+    TRY(store_writer_open(&w, path, &want, sources, 2, e));
+    enum status s = OK;
+    for (int d = 0; d < DOCUMENTS && !s; d++) {
+        make_preference(&m, d, kind);
+        s = store_writer_append(w, &m.sample, e);
+    }
+    if (!s) s = store_writer_commit(w, NULL, e);
+    store_writer_close(w);
+    return s;
+}
+
 /* Opens and reads all there is. */
 static enum status read_all(const char *path, struct err *e)
 {
@@ -114,8 +145,10 @@ static int setup(void **state)
     if (!mkdtemp(folder)) return 1;
     snprintf(good, sizeof good, "%s/good.h5", folder);
     snprintf(bad, sizeof bad, "%s/bad.h5", folder);
+    snprintf(pairs, sizeof pairs, "%s/pairs.h5", folder);
     snprintf(linked, sizeof linked, "%s/linked.h5", folder);
-    return make_linked();
+    struct err e = {0};
+    return make_linked() || write_preferences(pairs, KIND_PAIR, &e);
 }
 
 static int teardown(void **state)
@@ -182,6 +215,76 @@ static void test_round_trip(void **state)
     mem_free(got.weights);
     mem_free(got.turns);
     store_close(s);
+}
+
+static void test_preferences(void **state)
+{
+    (void)state;
+    for (int kind = KIND_PAIR; kind <= KIND_UNPAIRED; kind++) {
+        struct err e = {0};
+        struct store *s;
+        struct sample got = {0};
+        struct made m;
+        assert_int_equal(write_preferences(bad, (enum record_kind)kind, &e), OK);
+        assert_int_equal(store_open(&s, bad, &e), OK);
+        assert_int_equal(store_info(s)->settings.kind, kind);
+        for (int d = 0; d < DOCUMENTS; d++) {
+            make_preference(&m, d, (enum record_kind)kind);
+            assert_int_equal(store_document(s, d, &got, &e), OK);
+            assert_int_equal(got.n, m.sample.n);
+            assert_int_equal(got.kind, kind);
+            assert_int_equal(got.chosen, m.sample.chosen);
+            assert_int_equal(got.rejected, m.sample.rejected);
+            assert_int_equal(store_info(s)->chosen[d], m.sample.chosen);
+            assert_int_equal(store_info(s)->rejected[d], m.sample.rejected);
+            assert_memory_equal(got.weights, m.weights, got.n * sizeof *got.weights);
+        }
+        struct store_settings want = {.tokenize_whole = -1, .kind = kind};
+        assert_int_equal(store_expect(s, &want, &e), OK);
+        want.kind = KIND_SFT;
+        assert_int_equal(store_expect(s, &want, &e), ERR_DATA);
+        assert_non_null(strstr(e.hint, kind == KIND_PAIR ? "dpo" : "kto"));
+        sample_free(&got);
+        store_close(s);
+    }
+}
+
+/* Where replies must not start, of a document of 9 ids and how it is said. */
+static void test_bad_replies(void **state)
+{
+    (void)state;
+    static const struct {
+        enum record_kind file, kind;
+        int32_t chosen, rejected;
+        const char *fault;
+    } cases[] = {
+        {KIND_PAIR, KIND_SFT, 9, 9, "another kind"},
+        {KIND_SFT, KIND_PAIR, 3, 5, "another kind"},
+        {KIND_PAIR, KIND_PAIR, 0, 5, "nothing precedes"},
+        {KIND_PAIR, KIND_PAIR, -1, 5, "nothing precedes"},
+        {KIND_PAIR, KIND_PAIR, 9, 9, "do not lie in it"},
+        {KIND_PAIR, KIND_PAIR, 5, 4, "do not lie in it"},
+        {KIND_PAIR, KIND_PAIR, 5, 10, "do not lie in it"},
+        {KIND_PAIR, KIND_PAIR, 5, 5, "one reply"},
+        {KIND_PAIR, KIND_PAIR, 5, 9, "one reply"},
+        {KIND_UNPAIRED, KIND_UNPAIRED, 5, 7, "two replies"},
+        {KIND_PAIR, KIND_PAIR, 4, 6, "not 0 in the prompt"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e = {0};
+        struct store_settings want = settings;
+        struct store_writer *w;
+        struct made m;
+        make_preference(&m, 2, KIND_PAIR); /* 3 + 3 + 3 */
+        want.kind = cases[i].file;
+        m.sample.kind = cases[i].kind;
+        m.sample.chosen = cases[i].chosen;
+        m.sample.rejected = cases[i].rejected;
+        assert_int_equal(store_writer_open(&w, bad, &want, sources, 2, &e), OK);
+        assert_int_equal(store_writer_append(w, &m.sample, &e), ERR_DATA);
+        assert_non_null(strstr(e.message, cases[i].fault));
+        store_writer_close(w);
+    }
 }
 
 /* Many chunks, several documents a chunk and several chunks a document. */
@@ -510,7 +613,7 @@ static void variable(hid_t file)
 #define I32 H5T_STD_I32LE
 /* what is done to a good file, what the message must name */
 #define DAMAGES(X)                                                                     \
-    X(set_int(f, "format_version", 2), "version 2")                                    \
+    X(set_int(f, "format_version", 1), "version 1")                                    \
     X(set_text(f, "format", "other"), "no cria dataset file")                          \
     X(H5Adelete(f, "format"), "attribute format")                                      \
     X(H5Ldelete(f, "/report", H5P_DEFAULT), "/report")                                 \
@@ -520,6 +623,9 @@ static void variable(hid_t file)
     X(set_int(f, "vocab_size", 0), "vocab_size")                                       \
     X(set_int(f, "vocab_size", (int64_t)1 << 31), "vocab_size")                        \
     X(set_int(f, "vocab_size", 10), "outside the vocabulary")                          \
+    X(set_text(f, "kind", "other"), "no known kind")                                   \
+    X(set_text(f, "kind", "pair"), "its replies do not lie in it")                     \
+    X(set_one(f, "/documents/chosen", 7, 2), "a text with replies")                    \
     X(set_int(f, "num_documents", 39), "/documents/offset has 41 entries")             \
     X(set_int(f, "num_documents", -1), "num_documents")                                \
     X(set_int(f, "num_documents", INT64_MAX), "num_documents")                         \
@@ -569,6 +675,22 @@ static void variable(hid_t file)
     X(set_one(f, "/weights", 3, INFINITY), "document 1: a weight")                     \
     X(set_one(f, "/weights", 3, 7), "document 1: its weights are not")
 
+/* The same of a file of pairs; its document 7 has 2 + 3 + 1 ids. */
+#define PAIR_DAMAGES(X)                                                          \
+    X(set_text(f, "kind", "sft"), "a text with replies")                         \
+    X(set_text(f, "kind", "unpaired"), "an unpaired record with two replies")    \
+    X(set_one(f, "/documents/chosen", 7, 0), "nothing precedes its replies")     \
+    X(set_one(f, "/documents/chosen", 7, -2e9), "nothing precedes its replies")  \
+    X(set_one(f, "/documents/chosen", 7, 2e9), "its replies do not lie in it")   \
+    X(set_one(f, "/documents/chosen", 7, 5), "a pair with one reply")            \
+    X(set_one(f, "/documents/chosen", 7, 1), "replies are not what is trained")  \
+    X(set_one(f, "/documents/rejected", 7, 1), "its replies do not lie in it")   \
+    X(set_one(f, "/documents/rejected", 7, 2e9), "its replies do not lie in it") \
+    X(set_one(f, "/documents/rejected", 7, 6), "a pair with one reply")          \
+    X(set_one(f, "/weights", 5, 0.5), "document 1: a weight that its replies")   \
+    X(H5Ldelete(f, "/documents/chosen", H5P_DEFAULT), "/documents/chosen")       \
+    X(replace(f, "/documents/rejected", F64, 1, 1, 0), "/documents/rejected has another")
+
 static void expect_refused(const char *what, const char *must_name)
 {
     struct err e = {0};
@@ -592,6 +714,14 @@ static void test_damages(void **state)
     H5Fclose(f);                                                     \
     expect_refused(#damage, must_name);
     DAMAGES(X)
+#undef X
+#define X(damage, must_name)                                         \
+    assert_int_equal(io_copy_file(pairs, bad, &e), OK);              \
+    assert_true((f = H5Fopen(bad, H5F_ACC_RDWR, H5P_DEFAULT)) >= 0); \
+    damage;                                                          \
+    H5Fclose(f);                                                     \
+    expect_refused(#damage, must_name);
+    PAIR_DAMAGES(X)
 #undef X
 }
 
@@ -629,12 +759,13 @@ static void test_truncated(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_large),
-        cmocka_unit_test(test_empty),      cmocka_unit_test(test_content_hash),
-        cmocka_unit_test(test_expect),     cmocka_unit_test(test_bad_samples),
-        cmocka_unit_test(test_atomic),     cmocka_unit_test(test_write_fails),
-        cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_damages),
-        cmocka_unit_test(test_not_ours),   cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_large),
+        cmocka_unit_test(test_empty),       cmocka_unit_test(test_content_hash),
+        cmocka_unit_test(test_expect),      cmocka_unit_test(test_bad_samples),
+        cmocka_unit_test(test_atomic),      cmocka_unit_test(test_write_fails),
+        cmocka_unit_test(test_no_memory),   cmocka_unit_test(test_damages),
+        cmocka_unit_test(test_preferences), cmocka_unit_test(test_bad_replies),
+        cmocka_unit_test(test_not_ours),    cmocka_unit_test(test_truncated),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

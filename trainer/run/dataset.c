@@ -213,7 +213,8 @@ static enum status split_files(char *text, struct prepare_source *sources, size_
 static enum status prepare_named(const struct dataset_file_request *r, char *files, struct err *e)
 {
     struct prepare_source sources[FILES_MAX];
-    struct prepare_options o = {.sources = sources, .max_length = r->max_length};
+    struct prepare_options o = {
+        .sources = sources, .max_length = r->max_length, .kind = PREPARE_ANY_KIND};
     struct tokenizer *tokenizer;
     TRY(split_files(files, sources, &o.num_sources, r->format, e));
     for (size_t i = 0; i < o.num_sources; i++)

@@ -6,44 +6,16 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "data/pack/pack.h"
-#include "data/store/store.h"
-
-/* A kept document, after the cut. */
-struct planned {
-    int32_t document; /* in the store */
-    int32_t tokens;
-    int32_t rows; /* up to the one that predicts the last trained target */
-    int32_t targets;
-    double weight;
-};
+#include "data/loader/parts.h"
 
 /* What some documents come to together. */
 struct extent {
     int64_t rows, targets, segments, tokens;
+    int64_t pairs, chosen, rejected, chosen_tokens, prompt_tokens;
     double weight;
 };
 
-struct loader {
-    struct store *store;
-    struct loader_options options;
-    struct loader_report report;
-    struct planned *planned; /* [report.documents] */
-    struct pack pack;        /* indices into planned; empty without packing */
-    int64_t *order;          /* [report.units] of order_epoch */
-    int64_t order_epoch;     /* -1: none drawn */
-    int64_t micros_per_epoch;
-    int32_t *cut, *dropped;
-    /* One micro-batch, at the largest any order could give. */
-    int32_t *ids, *positions, *documents, *rows, *targets;
-    float *weights;
-    struct segment *segments;
-    /* One document. */
-    int32_t *document_ids;
-    float *document_weights;
-};
-
-/* ---- what is kept ---- */
+/* ---- options ---- */
 
 static enum status check_options(const struct loader_options *o, struct err *e)
 {
@@ -70,68 +42,16 @@ static enum status check_subset(const struct store_info *info, struct loader_sub
     return OK;
 }
 
-/* What of document d is trained within its first `tokens` ids. Its weights are read only if the
- * cut goes through them. */
-static enum status targets_of(struct loader *l, int64_t d, int32_t tokens,
-                              struct store_targets *out, struct err *e)
+static enum status check_preferences(const struct loader *l, struct err *e)
 {
-    const struct store_info *info = store_info(l->store);
-    if (info->last_targets[d] < tokens) {
-        *out = (struct store_targets){info->last_targets[d], info->targets[d], info->weights[d]};
-        return OK;
-    }
-    TRY(store_read(l->store, d, tokens, NULL, l->document_weights, e));
-    *out = store_count_targets(l->document_weights, tokens);
+    const struct loader_options *o = &l->options;
+    enum record_kind kind = (enum record_kind)store_info(l->store)->settings.kind;
+    if (o->mismatch_chunk < 0 || (o->mismatch_chunk && kind != KIND_UNPAIRED))
+        return err_set(e, ERR_CONFIG, "mismatched replies over runs of %d, with %s",
+                       (int)o->mismatch_chunk, kind_about(kind));
+    if (o->with_prompt && kind != KIND_PAIR)
+        return err_set(e, ERR_CONFIG, "prompts as targets, with %s", kind_about(kind));
     return OK;
-}
-
-static enum status plan_document(struct loader *l, int64_t d, struct err *e)
-{
-    const struct store_info *info = store_info(l->store);
-    struct loader_report *r = &l->report;
-    int64_t length = info->offsets[d + 1] - info->offsets[d];
-    int32_t tokens = length < l->options.max_length ? (int32_t)length : l->options.max_length;
-    struct store_targets t;
-    TRY(targets_of(l, d, tokens, &t, e));
-    if (length > tokens) {
-        l->cut[r->cut_documents++] = (int32_t)d;
-        r->cut_tokens += length - tokens;
-    }
-    if (t.last < 1) {
-        l->dropped[r->dropped_documents++] = (int32_t)d;
-        return OK;
-    }
-    l->planned[r->documents++] = (struct planned){(int32_t)d, tokens, t.last, t.count, t.weight};
-    r->tokens += tokens;
-    r->supervised += t.count;
-    return OK;
-}
-
-static enum status plan_documents(struct loader *l, struct loader_subset subset, struct err *e)
-{
-    const struct store_info *info = store_info(l->store);
-    int64_t n = subset.documents ? subset.num_documents : info->num_documents, longest = 0;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t d = subset.documents ? subset.documents[i] : i;
-        int64_t length = info->offsets[d + 1] - info->offsets[d];
-        if (length > longest) longest = length;
-    }
-    if (longest > l->options.max_length) longest = l->options.max_length;
-    l->planned = mem_calloc((size_t)n + 1, sizeof *l->planned);
-    l->cut = mem_calloc((size_t)n + 1, sizeof *l->cut);
-    l->dropped = mem_calloc((size_t)n + 1, sizeof *l->dropped);
-    l->document_ids = mem_calloc((size_t)longest + 1, sizeof *l->document_ids);
-    l->document_weights = mem_calloc((size_t)longest + 1, sizeof *l->document_weights);
-    if (!l->planned || !l->cut || !l->dropped || !l->document_ids || !l->document_weights)
-        return err_set(e, ERR_MEMORY, "planning %lld documents", (long long)n);
-    l->report.cut = l->cut;
-    l->report.dropped = l->dropped;
-    for (int64_t i = 0; i < n; i++)
-        TRY(plan_document(l, subset.documents ? subset.documents[i] : i, e));
-    if (l->report.documents) return OK;
-    err_set(e, ERR_DATA, "%s: none of %lld documents has anything to train on within %d tokens",
-            store_path(l->store), (long long)n, (int)l->options.max_length);
-    return err_hint(e, "raise max_length, or see with `cria inspect` what is trained");
 }
 
 /* ---- units ---- */
@@ -143,8 +63,8 @@ static enum status pack_units(struct loader *l, struct err *e)
     if (!l->options.packing) return OK;
     int32_t *lengths = mem_calloc((size_t)n, sizeof *lengths);
     if (!lengths) return err_set(e, ERR_MEMORY, "packing %lld documents", (long long)n);
-    for (int64_t i = 0; i < n; i++) lengths[i] = l->planned[i].tokens;
-    enum status s = pack_best_fit(&l->pack, lengths, n, l->options.max_length, e);
+    for (int64_t i = 0; i < n; i++) lengths[i] = loader_room(l, i);
+    enum status s = pack_best_fit(&l->pack, lengths, n, loader_capacity(l), e);
     mem_free(lengths);
     if (!s) l->report.units = l->pack.num_bins;
     return s;
@@ -155,22 +75,34 @@ static int64_t unit_size(const struct loader *l, int64_t unit)
     return l->options.packing ? l->pack.starts[unit + 1] - l->pack.starts[unit] : 1;
 }
 
-static const struct planned *unit_document(const struct loader *l, int64_t unit, int64_t i)
+/* Index in planned of the unit's i-th document. */
+static int64_t unit_document(const struct loader *l, int64_t unit, int64_t i)
 {
-    return &l->planned[l->options.packing ? l->pack.items[l->pack.starts[unit] + i] : unit];
+    return l->options.packing ? l->pack.items[l->pack.starts[unit] + i] : unit;
+}
+
+static void extent_add_record(struct extent *x, const struct parts *p)
+{
+    x->pairs++;
+    x->chosen += p->chosen > 0;
+    x->rejected += p->rejected > 0;
+    x->chosen_tokens += p->chosen;
+    x->prompt_tokens += p->chosen ? p->prompt - 1 : 0;
 }
 
 static void extent_add_unit(struct extent *x, const struct loader *l, int64_t unit)
 {
     int64_t n = unit_size(l, unit);
     for (int64_t i = 0; i < n; i++) {
-        const struct planned *p = unit_document(l, unit, i);
+        int64_t k = unit_document(l, unit, i);
+        const struct planned *p = &l->planned[k];
         x->rows += p->rows;
         x->targets += p->targets;
+        x->segments += p->segments;
         x->tokens += p->tokens;
         x->weight += p->weight;
+        if (l->parts) extent_add_record(x, &l->parts[k]);
     }
-    x->segments += n;
 }
 
 static void extent_max(struct extent *x, const struct extent *y)
@@ -178,6 +110,7 @@ static void extent_max(struct extent *x, const struct extent *y)
     if (y->rows > x->rows) x->rows = y->rows;
     if (y->targets > x->targets) x->targets = y->targets;
     if (y->segments > x->segments) x->segments = y->segments;
+    if (y->pairs > x->pairs) x->pairs = y->pairs;
 }
 
 /* Units first ... end-1 of the epoch's order are micro-batch `micro` of the epoch. */
@@ -233,8 +166,9 @@ static enum status make_batch(struct loader *l, struct err *e)
     l->targets = mem_calloc(targets, sizeof *l->targets);
     l->weights = mem_calloc(targets, sizeof *l->weights);
     l->segments = mem_calloc((size_t)(most.segments * units), sizeof *l->segments);
+    l->pairs = mem_calloc((size_t)(most.pairs * units) + 1, sizeof *l->pairs);
     if (!l->ids || !l->positions || !l->documents || !l->rows || !l->targets || !l->weights ||
-        !l->segments)
+        !l->segments || !l->pairs)
         return err_set(e, ERR_MEMORY, "a micro-batch of %zu tokens", rows);
     return OK;
 }
@@ -243,7 +177,8 @@ static enum status open_parts(struct loader *l, struct loader_subset subset, str
 {
     TRY(check_options(&l->options, e));
     TRY(check_subset(store_info(l->store), subset, e));
-    TRY(plan_documents(l, subset, e));
+    TRY(check_preferences(l, e));
+    TRY(loader_plan(l, subset, e));
     TRY(pack_units(l, e));
     int64_t batch = l->options.batch_size, micros = (l->report.units + batch - 1) / batch;
     l->micros_per_epoch = micros;
@@ -274,11 +209,11 @@ enum status loader_open(struct loader **out, struct store *store, struct loader_
 void loader_close(struct loader *l)
 {
     if (!l) return;
-    void *parts[] = {
-        l->planned,         l->order, l->cut,     l->dropped, l->ids,      l->positions,
-        l->documents,       l->rows,  l->targets, l->weights, l->segments, l->document_ids,
-        l->document_weights};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) mem_free(parts[i]);
+    void *owned[] = {l->planned, l->parts,        l->order,       l->cut,
+                     l->dropped, l->ids,          l->positions,   l->documents,
+                     l->rows,    l->targets,      l->weights,     l->segments,
+                     l->pairs,   l->document_ids, l->partner_ids, l->document_weights};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) mem_free(owned[i]);
     pack_free(&l->pack);
     mem_free(l);
 }
@@ -299,7 +234,7 @@ enum status loader_limits(struct loader *l, int32_t epochs, struct loader_limits
         if (!l->options.shuffle) break;
     }
     *out = (struct loader_limits){(int32_t)most.rows, (int32_t)most.targets, (int32_t)most.segments,
-                                  0};
+                                  (int32_t)most.pairs};
     return OK;
 }
 
@@ -327,35 +262,12 @@ enum status loader_step(struct loader *l, int64_t step, struct loader_step *out,
         struct extent x = micro_extent(l, first + m);
         out->weight += x.weight;
         out->num_tokens += x.tokens;
+        out->pairs += x.pairs;
+        out->chosen += x.chosen;
+        out->rejected += x.rejected;
+        out->chosen_tokens += x.chosen_tokens;
+        out->prompt_tokens += x.prompt_tokens;
     }
-    return OK;
-}
-
-/* Appends a document's rows to the micro-batch. */
-static enum status add_document(struct loader *l, const struct planned *p, struct batch *b,
-                                struct err *e)
-{
-    int32_t found = 0;
-    TRY(store_read(l->store, p->document, p->rows + 1, l->document_ids, l->document_weights, e));
-    struct store_targets t = store_count_targets(l->document_weights, p->rows + 1);
-    if (t.count != p->targets || t.last != p->rows)
-        return err_set(e, ERR_FORMAT, "%s: document %d is not what it was at the start",
-                       store_path(l->store), (int)p->document);
-    memcpy(l->ids + b->N, l->document_ids, (size_t)p->rows * sizeof *l->ids);
-    for (int32_t i = 0; i < p->rows; i++) {
-        l->positions[b->N + i] = i;
-        l->documents[b->N + i] = p->document;
-        if (l->document_weights[i + 1] == 0) continue;
-        l->rows[b->S + found] = b->N + i;
-        l->targets[b->S + found] = l->document_ids[i + 1];
-        l->weights[b->S + found++] = l->document_weights[i + 1];
-    }
-    l->segments[b->num_segments] =
-        (struct segment){.start = b->N, .length = p->rows, .document = b->num_segments};
-    b->num_segments++;
-    b->N += p->rows;
-    b->S += found;
-    b->num_tokens += p->tokens;
     return OK;
 }
 
@@ -374,10 +286,11 @@ enum status loader_batch(struct loader *l, int64_t step, int32_t micro, struct b
                           .segments = l->segments,
                           .rows = l->rows,
                           .targets = l->targets,
-                          .weights = l->weights};
+                          .weights = l->weights,
+                          .pairs = l->pairs};
     for (int64_t u = first; u < end; u++)
         for (int64_t i = 0; i < unit_size(l, l->order[u]); i++)
-            TRY(add_document(l, unit_document(l, l->order[u], i), out, e));
+            TRY(loader_lay(l, unit_document(l, l->order[u], i), out, e));
     return OK;
 }
 

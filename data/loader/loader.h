@@ -34,7 +34,7 @@
  * A span's targets weigh 1 each. batch_pair.prompt has targets in the chosen reply's prompt, and
  * only with with_prompt.
  *
- * Memory: 32 bytes a document (56 a preference), 8 a unit, and one micro-batch, all taken when it
+ * Memory: 40 bytes a document (60 a preference), 8 a unit, and one micro-batch, all taken when it
  * is opened. The
  * order is kept for one epoch; a call for another epoch's step draws that one's first.
  */

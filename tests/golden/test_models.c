@@ -183,7 +183,7 @@ static void open_engine(struct opened *o, const struct golden *g, const char *di
     *o = (struct opened){0};
     CHECK_OK(model_config_read(&o->config, dir, &e), &e);
     if (adapter_dir) CHECK_OK(adapter_dir_open(&o->adapter, adapter_dir, &e), &e);
-    struct loader_limits limits = {g->N, g->S, g->num_segments};
+    struct loader_limits limits = {g->N, g->S, g->num_segments, 0};
     struct engine_options options = {.device = "cpu",
                                      .config = &o->config,
                                      .lora = adapter_dir ? &o->adapter.options : NULL,

@@ -1,9 +1,11 @@
 #include "data/store/hdf.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/io.h"
 #include "base/mem.h"
@@ -110,6 +112,21 @@ hid_t hdf_access_list(void)
         return -1;
     }
     return list;
+}
+
+enum status hdf_publish(const char *aside, const char *path, struct err *e)
+{
+    char folder[IO_PATH_MAX];
+    int fd = open(aside, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return err_errno(e, "%s", aside);
+    enum status s = fsync(fd) ? err_errno(e, "%s", aside) : OK;
+    close(fd);
+    if (s) return s;
+    if (rename(aside, path)) return err_errno(e, "%s", path);
+    snprintf(folder, sizeof folder, "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash) slash[slash == folder] = 0;
+    return io_sync_dir(slash ? folder : ".", e);
 }
 
 /* UTF-8 of `size` bytes, zeros behind the text; to be closed. */

@@ -68,6 +68,10 @@ enum status hdf_fail(struct err *e, enum status code, const char *path, const ch
 /* A file access list for both sides: newest layout, no locks, everything closed with the file. */
 hid_t hdf_access_list(void);
 
+/* Gives a finished file its name: synced, renamed, and the folder it is in synced. ERR_IO,
+ * ERR_DISK_FULL. */
+MUST_CHECK enum status hdf_publish(const char *aside, const char *path, struct err *e);
+
 /* Attributes of `file`'s root. Reading wants exactly that type, and one value: ERR_FORMAT. The
  * caller mem_frees *out. Texts have a fixed length everywhere: those of variable length live in
  * HDF5's global heap, which 1.10 reads without checks (a flipped bit there crashes it), while

@@ -1,6 +1,5 @@
 /* The writing half of store.h. */
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -316,27 +315,14 @@ static enum status close_file(struct store_writer *w, struct err *e)
     return bad || w->latch.failed ? write_failed(w, "cannot be written", e) : OK;
 }
 
-/* Syncs the finished file, renames it and syncs the folder it is in. */
-static enum status publish(struct store_writer *w, struct err *e)
-{
-    int fd = open(w->aside, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return err_errno(e, "%s", w->aside);
-    enum status s = fsync(fd) ? err_errno(e, "%s", w->aside) : OK;
-    close(fd);
-    if (s) return s;
-    if (rename(w->aside, w->path)) return err_errno(e, "%s", w->path);
-    w->created = 0;
-    char *slash = strrchr(w->aside, '/'); /* not needed under that name any more */
-    if (slash) slash[slash == w->aside] = 0;
-    return io_sync_dir(slash ? w->aside : ".", e);
-}
-
 enum status store_writer_commit(struct store_writer *w, const char *report_json, struct err *e)
 {
     if (w->failed) return err_set(e, ERR_IO, "%s: an earlier write failed", w->aside);
     TRY(write_totals(w, report_json, e));
     TRY(close_file(w, e));
-    return publish(w, e);
+    TRY(hdf_publish(w->aside, w->path, e));
+    w->created = 0;
+    return OK;
 }
 
 void store_writer_close(struct store_writer *w)

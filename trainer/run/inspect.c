@@ -60,9 +60,8 @@ static enum status open_file(struct inspection *in, struct err *e)
     TRY(store_open(&in->store, o->path, e));
     if (o->tokenizer) {
         TRY(tokenizer_open(&in->tokenizer, o->tokenizer, e));
-        struct store_settings want = {.tokenizer_hash = tokenizer_hash(in->tokenizer),
-                                      .tokenize_whole = -1,
-                                      .kind = -1};
+        struct store_settings want = {
+            .tokenizer_hash = tokenizer_hash(in->tokenizer), .tokenize_whole = -1, .kind = -1};
         TRY(store_expect(in->store, &want, e));
     }
     return inspect_dataset(in, e);

@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "data/prepare/prepare.h"
 #include "run/inspect.h"
 #include "support/markup.h"
 #include "support/tiny_run.h"
@@ -290,6 +291,55 @@ static void test_dataset(void **state)
     tiny_free(&t);
 }
 
+static const char pairs[] =
+    "{\"system\":\"\",\"question\":\"q\",\"chosen\":\"good\",\"rejected\":\"bad one\"}\n"
+    "{\"system\":\"\",\"question\":\"q\",\"chosen\":\"<b>\",\"rejected\":\"no\"}\n";
+
+/* Prompt, chosen and rejected are told apart in every form. */
+static void test_pairs(void **state)
+{
+    struct tiny t;
+    char data[256], path[256];
+    (void)state;
+    tiny_init(&t);
+    struct err e = {0};
+    struct prepare_report report = {0};
+    struct tokenizer *tok = NULL;
+    tiny_path(&t, "pairs.jsonl", data);
+    tiny_path(&t, "pairs.h5", path);
+    CHECK_OK(io_write_file(data, pairs, sizeof pairs - 1, &e), &e);
+    CHECK_OK(tokenizer_open(&tok, TINY_MODEL, &e), &e);
+    struct prepare_source source = {data, NULL};
+    struct prepare_options p = {.sources = &source,
+                                .num_sources = 1,
+                                .tokenizer = tok,
+                                .template = template_find("alpaca"),
+                                .kind = KIND_PAIR};
+    CHECK_OK(prepare_dataset(&p, path, &report, NULL, NULL, &e), &e);
+    prepare_report_free(&report);
+    tokenizer_close(tok);
+    struct inspect_options o = {.path = path, .tokenizer = TINY_MODEL, .limit = 2};
+    struct buf text = show_text(&o, (struct inspect_look){0, 0});
+    assert_non_null(strstr(text.data, "pairs of a chosen and a rejected reply"));
+    assert_non_null(strstr(text.data, "pairs.jsonl, line 1; "));
+    assert_non_null(strstr(text.data, "trained: prompt "));
+    assert_non_null(strstr(text.data, "chosen     {+good</s>+}"));
+    assert_non_null(strstr(text.data, "rejected   {+bad one</s>+}"));
+    buf_free(&text);
+    struct buf page = show_page(&t, &o);
+    assert_int_equal(count(page.data, "<b>chosen</b>"), 2);
+    assert_int_equal(count(page.data, "<b>rejected</b>"), 2);
+    assert_int_equal(count(page.data, "<b>user</b>"), 2);
+    buf_free(&page);
+    json_t *all = show_json(&o), *one = json_array_get(json_object_get(all, "shown"), 0);
+    json_int_t chosen = json_integer_value(json_object_get(one, "chosen"));
+    json_int_t rejected = json_integer_value(json_object_get(one, "rejected"));
+    assert_true(chosen > 0 && chosen < rejected);
+    assert_true((size_t)rejected < json_array_size(json_object_get(one, "ids")));
+    json_decref(all);
+    tiny_free(&t);
+}
+
 static void test_model_and_adapter(void **state)
 {
     struct tiny t;
@@ -398,13 +448,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_report),
-        cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_prompt_files),
-        cmocka_unit_test(test_dataset),
-        cmocka_unit_test(test_model_and_adapter),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_report),       cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_prompt_files), cmocka_unit_test(test_dataset),
+        cmocka_unit_test(test_pairs),        cmocka_unit_test(test_model_and_adapter),
+        cmocka_unit_test(test_refusals),     cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

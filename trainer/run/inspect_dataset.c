@@ -19,6 +19,15 @@ static const char *role_name(int32_t role)
     return role >= 0 && (size_t)role < sizeof roles / sizeof *roles ? roles[role] : "?";
 }
 
+/* What a turn is called: replies of a preference record by their part in it. */
+static const char *turn_name(const struct sample *d, int64_t t)
+{
+    if (t < 0) return "";
+    const struct sample_turn *turn = &d->turns[t];
+    if (d->kind == KIND_SFT || turn->start < d->chosen) return role_name(turn->role);
+    return turn->start < d->rejected ? "chosen" : "rejected";
+}
+
 /* --- facts --- */
 
 static json_t *lengths(const struct store_info *info, int64_t *longest)
@@ -88,16 +97,19 @@ enum status inspect_dataset(struct inspection *in, struct err *e)
     json_t *files = sources(info), *buckets = lengths(info, &longest);
     double share =
         info->num_tokens ? 100.0 * (double)info->num_targets / (double)info->num_tokens : 0;
-    int failed = json_object_set_new(in->facts, "kind", json_string("dataset")) ||
-                 json_object_set_new(in->facts, "path", json_string(store_path(in->store))) ||
-                 json_object_set_new(in->facts, "documents", json_integer(info->num_documents)) ||
-                 json_object_set_new(in->facts, "tokens", json_integer(info->num_tokens)) ||
-                 json_object_set_new(in->facts, "supervised", json_integer(info->num_targets)) ||
-                 json_object_set_new(in->facts, "supervised_percent", json_real(share)) ||
-                 json_object_set_new(in->facts, "longest", json_integer(longest)) ||
-                 json_object_set_new(in->facts, "made_with", making(in)) ||
-                 json_object_set(in->facts, "sources", files) ||
-                 json_object_set(in->facts, "lengths", buckets) || mem_failed();
+    int failed =
+        json_object_set_new(in->facts, "kind", json_string("dataset")) ||
+        json_object_set_new(in->facts, "path", json_string(store_path(in->store))) ||
+        json_object_set_new(in->facts, "holds",
+                            json_string(kind_about((enum record_kind)info->settings.kind))) ||
+        json_object_set_new(in->facts, "documents", json_integer(info->num_documents)) ||
+        json_object_set_new(in->facts, "tokens", json_integer(info->num_tokens)) ||
+        json_object_set_new(in->facts, "supervised", json_integer(info->num_targets)) ||
+        json_object_set_new(in->facts, "supervised_percent", json_real(share)) ||
+        json_object_set_new(in->facts, "longest", json_integer(longest)) ||
+        json_object_set_new(in->facts, "made_with", making(in)) ||
+        json_object_set(in->facts, "sources", files) ||
+        json_object_set(in->facts, "lengths", buckets) || mem_failed();
     json_decref(files);
     json_decref(buckets);
     if (failed)
@@ -129,8 +141,11 @@ static void describe(const struct inspection *in, int64_t number, const struct s
     char origin[300];
     struct store_targets t = store_count_targets(d->weights, (int64_t)d->n);
     dataset_origin(in->store, d->source, d->line, origin, sizeof origin);
-    snprintf(out, size, "document %lld: %s; %zu tokens, %d trained", (long long)number, origin,
-             d->n, (int)t.count);
+    int n = snprintf(out, size, "document %lld: %s; %zu tokens, %d trained", (long long)number,
+                     origin, d->n, (int)t.count);
+    if (d->kind == KIND_SFT || n < 0 || (size_t)n >= size) return;
+    snprintf(out + n, size - (size_t)n, ": prompt %d, chosen %d, rejected %d", (int)d->chosen,
+             (int)(d->rejected - d->chosen), (int)((int64_t)d->n - d->rejected));
 }
 
 /* Calls `show` for every document asked for. */
@@ -233,7 +248,7 @@ static enum status show_text(struct inspection *in, int64_t number, const struct
     token_view_init(&v, in->tokenizer, d);
     for (int64_t t = -1; !s && t < (int64_t)d->num_turns; t++) {
         size_t end = turn_end(d, t);
-        if (v.at < end) s = put_turn(w, &v, end, t < 0 ? "" : role_name(d->turns[t].role), e);
+        if (v.at < end) s = put_turn(w, &v, end, turn_name(d, t), e);
     }
     token_view_free(&v);
     return s;
@@ -290,7 +305,7 @@ static enum status show_html(struct inspection *in, int64_t number, const struct
         size_t end = turn_end(d, t);
         if (v.at >= end) continue;
         html_put(h, "\n<div class=turn>");
-        html_element(h, "b", t < 0 ? "" : role_name(d->turns[t].role));
+        html_element(h, "b", turn_name(d, t));
         html_put(h, "<div class=t dir=auto>");
         while (!s && v.at < end) {
             s = token_view_next(&v, end, &cell, e);
@@ -334,6 +349,10 @@ static enum status show_json(struct inspection *in, int64_t number, const struct
     json_t *o = json_pack("{s:I, s:s, s:I, s:o, s:o, s:o}", "document", (json_int_t)number,
                           "source", info->sources[d->source].name, "line", (json_int_t)d->line,
                           "ids", ids, "weights", weights, "turns", turns);
+    if (d->kind != KIND_SFT) {
+        json_object_set_new(o, "chosen", json_integer(d->chosen));
+        json_object_set_new(o, "rejected", json_integer(d->rejected));
+    }
     struct buf text;
     buf_init(&text, (size_t)1 << 28);
     enum status s =

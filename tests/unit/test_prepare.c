@@ -176,6 +176,91 @@ static void test_everything_is_accounted_for(void **state)
     prepare_report_free(&r);
 }
 
+static const char pairs[] =
+    "{\"question\":\"q\",\"chosen\":\"good\",\"rejected\":\"worse than that\"}\n"
+    "{\"question\":\"q\",\"chosen\":\"same\",\"rejected\":\"same\"}\n"
+    "{\"question\":\"q\",\"chosen\":\"\",\"rejected\":\"b\"}\n"
+    "{\"question\":\"q\",\"chosen\":\"a\",\"rejected\":\"a \"}\n";
+
+/* Of pairs: what is kept, what is dropped and why, and how it is said. */
+static void test_pairs(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct prepare_report r = {0};
+    struct buf out;
+    struct prepare_source source = {put("p.jsonl", pairs), NULL};
+    struct prepare_options o = options_of(&source, 1);
+    o.kind = PREPARE_ANY_KIND;
+    o.max_length = 8; /* the prompt alone is longer */
+    assert_int_equal(prepare_dataset(&o, path_of("p.h5"), &r, NULL, NULL, &e), OK);
+    const struct prepare_source_report *s = &r.sources[0];
+    assert_int_equal(r.kind, KIND_PAIR);
+    assert_int_equal(s->counts.records, 4);
+    assert_int_equal(s->counts.documents, 2);
+    assert_int_equal(s->dropped[DROP_IDENTICAL].count, 1);
+    assert_int_equal(s->dropped[DROP_EMPTY_REPLY].places[0], 3);
+    assert_int_equal(s->counts.cut_silent, 2);
+    buf_init(&out, 1 << 20);
+    assert_int_equal(prepare_report_print(&r, &out), OK);
+    assert_non_null(strstr(out.data, "2 chosen and 2 rejected replies; mean tokens: prompt "));
+    assert_non_null(strstr(out.data, "1 chosen and rejected are the same (line 2)"));
+    assert_non_null(strstr(out.data, "2 of them have a prompt as long as that and are left out"));
+    buf_clear(&out);
+    assert_int_equal(prepare_report_json(&r, &out), OK);
+    assert_non_null(strstr(out.data, "\"rejected_tokens\""));
+    assert_non_null(strstr(out.data, "\"kind\""));
+    buf_free(&out);
+    prepare_report_free(&r);
+}
+
+/* A file of another kind than the run's, or than the file before it. */
+static void test_kinds(void **state)
+{
+    (void)state;
+    static const char label[] = "{\"prompt\":\"p\",\"completion\":\"c\",\"label\":true}\n";
+    static const char text[] = "{\"text\":\"a b\"}\n";
+    static const struct {
+        const char *text;
+        int kind;
+        const char *holds, *hint;
+    } cases[] = {
+        {pairs, KIND_SFT, "holds pairs of a chosen and a rejected reply",
+         "set stage: dpo; to learn"},
+        {pairs, KIND_UNPAIRED, "holds pairs of a chosen", "set stage: dpo"},
+        {label, KIND_SFT, "holds replies with a label", "set stage: kto; to learn"},
+        {label, KIND_PAIR, "holds replies with a label", "set stage: kto"},
+        {text, KIND_PAIR, "holds texts to learn (format text), this run wants pairs", "stage: sft"},
+        {text, KIND_UNPAIRED, "holds texts to learn", "set stage: sft"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e = {0};
+        struct prepare_report r = {0};
+        struct prepare_source source = {put("k.jsonl", cases[i].text), NULL};
+        struct prepare_options o = options_of(&source, 1);
+        o.kind = cases[i].kind;
+        assert_int_equal(prepare_dataset(&o, path_of("k.h5"), &r, NULL, NULL, &e), ERR_DATA);
+        assert_non_null(strstr(e.message, cases[i].holds));
+        assert_non_null(strstr(e.hint, cases[i].hint));
+        assert_non_null(strstr(e.file, "k.jsonl"));
+        prepare_report_free(&r);
+    }
+    struct err e = {0};
+    struct prepare_report r = {0};
+    struct prepare_source both[] = {{put("k.jsonl", pairs), NULL}, {put("l.jsonl", label), NULL}};
+    struct prepare_options o = options_of(both, 2);
+    o.kind = PREPARE_ANY_KIND;
+    assert_int_equal(prepare_dataset(&o, path_of("k.h5"), &r, NULL, NULL, &e), ERR_DATA);
+    assert_non_null(strstr(e.message, "the sources before it"));
+    prepare_report_free(&r);
+    o.num_sources = 1;
+    o.kind = KIND_PAIR;
+    o.train_on = TRAIN_ALL;
+    assert_int_equal(prepare_dataset(&o, path_of("k.h5"), &r, NULL, NULL, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.message, "train_on: all"));
+    prepare_report_free(&r);
+}
+
 /* What a run comes to: "OK records documents bad" or "STATUS message". */
 static void outcome(const char *text, const char *format, int skip_bad, const char *template,
                     char out[1024])
@@ -316,6 +401,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_everything_is_accounted_for),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_cache_key),
         cmocka_unit_test(test_allocation_failures),

@@ -1,4 +1,5 @@
-/* data/prepare over the real instruction and chat files: every record is accounted for. */
+/* data/prepare over the real instruction, chat and preference files: every record is accounted
+ * for. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -64,9 +65,77 @@ static void test_files(void **state)
     }
 }
 
+/* Numbers from an independent count in Python, with the reference tokenizer and TRL's rule for
+ * where a reply starts; all ids were compared too. */
+static const struct {
+    const char *file, *format;
+    enum record_kind kind;
+    int64_t records, documents, empty, roles, chosen, rejected, tokens;
+} preferences[] = {
+    {"azure_dpo_284.jsonl", "azure_pairs", KIND_PAIR, 284, 284, 0, 0, 284, 284, 227379},
+    {"hh_rlhf_harmless_1156.jsonl", "transcript_pairs", KIND_PAIR, 1156, 1150, 4, 2, 1150, 1150,
+     297754},
+    {"kto_en_300.json", "openai_label", KIND_UNPAIRED, 300, 300, 0, 0, 150, 150, 228213},
+    {"orca_dpo_pairs_native_284.jsonl", "orca_pairs", KIND_PAIR, 284, 284, 0, 0, 284, 284, 227379},
+    {"sharegpt_dpo_300.json", "sharegpt_pairs", KIND_PAIR, 300, 300, 0, 0, 300, 300, 370706},
+    {"ultrafeedback_form_284.jsonl", "message_pairs", KIND_PAIR, 284, 284, 0, 0, 284, 284, 223403},
+};
+
+static void check_preferences(const char *out, const struct prepare_report *r, size_t i)
+{
+    struct err e = {0};
+    struct store *s = NULL;
+    const struct prepare_source_report *p = &r->sources[0];
+    assert_string_equal(p->format->name, preferences[i].format);
+    assert_int_equal(r->kind, preferences[i].kind);
+    assert_int_equal(p->counts.records, preferences[i].records);
+    assert_int_equal(p->counts.documents, preferences[i].documents);
+    assert_int_equal(p->counts.records, p->counts.documents + prepare_dropped(p));
+    assert_int_equal(p->dropped[DROP_EMPTY_REPLY].count, preferences[i].empty);
+    assert_int_equal(p->dropped[DROP_ROLES].count, preferences[i].roles);
+    assert_int_equal(p->counts.chosen, preferences[i].chosen);
+    assert_int_equal(p->counts.rejected, preferences[i].rejected);
+    assert_int_equal(p->counts.tokens, preferences[i].tokens);
+    assert_int_equal(p->counts.tokens, p->counts.prompt_tokens + p->counts.supervised);
+    assert_int_equal(store_open(&s, out, &e), OK);
+    assert_int_equal(store_info(s)->num_documents, preferences[i].documents);
+    assert_int_equal(store_info(s)->num_tokens, p->counts.tokens);
+    assert_int_equal(store_info(s)->num_targets, p->counts.supervised);
+    store_close(s);
+}
+
+static void test_preferences(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct tokenizer *llama2;
+    char path[IO_PATH_MAX], out[IO_PATH_MAX], message[2048];
+    snprintf(out, sizeof out, "%s/out.h5", folder);
+    snprintf(path, sizeof path, "%s/tokenizers/llama2/tokenizer.json", shared);
+    assert_int_equal(tokenizer_open(&llama2, path, &e), OK);
+    for (size_t i = 0; i < sizeof preferences / sizeof *preferences; i++) {
+        struct prepare_report r = {0};
+        snprintf(path, sizeof path, "%s/preference/%s", shared, preferences[i].file);
+        struct prepare_source source = {path, NULL};
+        struct prepare_options o = {.sources = &source,
+                                    .num_sources = 1,
+                                    .tokenizer = llama2,
+                                    .template = template_find("vicuna"),
+                                    .kind = (int)preferences[i].kind};
+        if (prepare_dataset(&o, out, &r, NULL, NULL, &e)) {
+            err_format(&e, message, sizeof message);
+            fail_msg("%s", message);
+        }
+        check_preferences(out, &r, i);
+        prepare_report_free(&r);
+    }
+    tokenizer_close(llama2);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_files)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_files),
+                                       cmocka_unit_test(test_preferences)};
     struct err e = {0};
     shared = getenv("CRIA_SHARED");
     if (!shared || !io_is_dir(shared)) {

@@ -166,6 +166,86 @@ static void test_prompts_and_spans(void **state)
     each_case((struct encode_options){TRAIN_ASSISTANT, 0}, check_cut);
 }
 
+/* The replies of a preference record are what encoder_sample makes of each behind the prompt, whose
+ * ids are those of inference. */
+static void check_preference(struct encoder *n, const struct tokenizer *t, const json_t *messages,
+                             const json_t *want)
+{
+    (void)t;
+    (void)want;
+    struct err e = {0};
+    struct conversation c = {0};
+    struct sample record = {0}, chosen = {0};
+    struct id_list prompt = {0};
+    read_case(messages, 1, &c);
+    assert_int_equal(encoder_prompt(n, &c, &prompt, &e), OK);
+    c.kind = KIND_PAIR;
+    c.chosen = (struct reply){1, {"Hay, and water.", 15}};
+    c.rejected = (struct reply){1, {"Hay", 3}};
+    assert_int_equal(encoder_preference(n, &c, &record, &e), OK);
+    assert_int_equal(c.drop, DROP_NONE);
+    assert_int_equal(record.chosen, prompt.len);
+    same_ids("prompt", record.ids, (size_t)record.chosen, &prompt);
+    assert_int_equal(conversation_add(&c, ROLE_ASSISTANT, c.chosen.text), OK);
+    assert_int_equal(encoder_sample(n, &c, &chosen, &e), OK);
+    while (chosen.weights[chosen.n - 1] == 0) chosen.n--;
+    assert_int_equal(record.rejected, chosen.n);
+    assert_memory_equal(record.ids, chosen.ids, chosen.n * sizeof *chosen.ids);
+    assert_int_equal(record.ids[record.n - 1], record.ids[record.rejected - 1]); /* both end */
+    for (size_t i = 0; i < record.n; i++)
+        assert_true(record.weights[i] == (i >= (size_t)record.chosen ? 1 : 0));
+    const struct sample_turn *last = &record.turns[record.num_turns - 1];
+    assert_true(last[0].start == record.rejected && last[-1].start == record.chosen);
+    conversation_free(&c);
+    sample_free(&record);
+    sample_free(&chosen);
+    id_list_free(&prompt);
+}
+
+static void test_preferences(void **state)
+{
+    (void)state;
+    each_case((struct encode_options){TRAIN_ASSISTANT, 0}, check_preference);
+    each_case((struct encode_options){TRAIN_LAST, 0}, check_preference);
+}
+
+/* TRL's form: a prompt that ends with a space loses its last id to the reply, in both replies when
+ * it does in one; and what is dropped. */
+static void test_whole_preferences(void **state)
+{
+    (void)state;
+    static const int32_t want[] = {1, 3529, 29901, 15043, 2, 29871, 2}; /* Please: Hello */
+    struct err e = {0};
+    struct conversation c = {.plain = 1, .kind = KIND_PAIR};
+    struct sample s = {0};
+    struct encoder *n;
+    struct encode_options o = {TRAIN_ASSISTANT, 1};
+    assert_int_equal(encoder_create(&n, NULL, llama2, &o, &e), OK);
+    assert_int_equal(conversation_add(&c, ROLE_USER, (struct text){"Please: ", 8}), OK);
+    c.chosen = (struct reply){1, {"Hello", 5}};
+    c.rejected = (struct reply){1, {"</s>", 4}};
+    assert_int_equal(encoder_preference(n, &c, &s, &e), OK);
+    assert_int_equal(s.n, 7);
+    assert_memory_equal(s.ids, want, sizeof want);
+    assert_true(s.chosen == 3 && s.rejected == 5);
+    c.rejected.text = (struct text){"Hello</s>", 9};
+    assert_int_equal(encoder_preference(n, &c, &s, &e), OK);
+    assert_int_equal(c.drop, DROP_IDENTICAL);
+    encoder_destroy(n);
+    conversation_clear(&c);
+    c.kind = KIND_UNPAIRED;
+    c.plain = 1;
+    c.rejected = (struct reply){1, {"Hello", 5}};
+    o.tokenize_whole = 0;
+    assert_int_equal(conversation_add(&c, ROLE_USER, (struct text){"", 0}), OK);
+    assert_int_equal(encoder_create(&n, NULL, llama2, &o, &e), OK);
+    assert_int_equal(encoder_preference(n, &c, &s, &e), OK); /* behind the BOS alone */
+    assert_true(!c.drop && s.chosen == 1 && s.rejected == 1 && s.n == 3);
+    encoder_destroy(n);
+    conversation_free(&c);
+    sample_free(&s);
+}
+
 /* Llama-2's known ids, and where the cut form differs from the whole one. */
 static void test_known_ids(void **state)
 {
@@ -278,6 +358,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_is_the_reference),
         cmocka_unit_test(test_prompts_and_spans),
+        cmocka_unit_test(test_preferences),
+        cmocka_unit_test(test_whole_preferences),
         cmocka_unit_test(test_known_ids),
         cmocka_unit_test(test_sentencepiece),
         cmocka_unit_test(test_plain_text),

@@ -25,9 +25,14 @@
 
 /* c[i][j] += sum_k a[i*stride_a + k*stride_k] b[k][j], i < rows, j < width, k < depth.
  * Row strides ldc, ldb. The sum starts from c and takes k in order, whatever the blocking, so any
- * cut of i, j or (in order) k gives the same bits. Widths that are multiples of 16 are fast. */
+ * cut of i, j or (in order) k gives the same bits. Widths that are multiples of 16 are fast, of 8
+ * and 4 nearly. */
 void cpu_product(float *c, size_t ldc, const float *a, size_t stride_a, size_t stride_k,
                  const float *b, size_t ldb, int rows, int width, int depth);
+
+/* The same with the sum from zero: c is overwritten. */
+void cpu_product_new(float *c, size_t ldc, const float *a, size_t stride_a, size_t stride_k,
+                     const float *b, size_t ldb, int rows, int width, int depth);
 
 /* e^x, relative error below 2e-7; 0 below -87.3, inf above 88.4, NaN stays. Vectorises. */
 CPU_INLINE float cpu_exp(float x)

@@ -2,72 +2,164 @@
  * attention's tiles and LoRA's rank-wide ones.
  *
  * a is read one element at a time with two free strides, so it may be transposed and needs no
- * packing; b and c are rows of `width` floats. 4 rows x 64 columns of c stay in registers
- * (16 vectors of AVX-512) while k runs.
+ * packing; b and c are rows of `width` floats. A block of c stays in registers while k runs, its
+ * shape chosen by the level's registers (rows x vectors):
+ *   avx512    wide 4 x 4, narrow 8 x 2 and 8 x 1 of 16 floats, then 8 and 4    32 registers
+ *   avx2      wide 6 x 2, narrow 8 x 1 of 8 floats, then 4                     16; 4 x 4 spills
+ *   portable  wide 4 x 2, narrow 8 x 1 of 4 floats                             16, no FMA
+ * Narrow blocks are taller so that eight chains cover the latency of an addition.
  *
- * Measured on one Xeon core with AVX-512 (peak 179 GF/s), 64x64x64: 153 GF/s with a by rows, 133
- * by columns; 8 rows x 32 columns 142 and 124, 6 x 32 120 and 105; cblas_sgemm of OpenBLAS 0.3.21
- * 167 and 156, but it shares buffers and, in its pthread build, a lock between threads.
- *
- * FLOPs 2 rows width depth; bytes: c twice, a once for every 64 columns, b once for every 4 rows.
- * Deterministic: each c[i][j] is one chain over k from its old value.
+ * FLOPs 2 rows width depth; bytes: c twice, a once for every block of columns, b once for every
+ * block of rows. Deterministic: each c[i][j] is one chain over k from its old value or zero.
  */
 #include "kernels/cpu/cpu.h"
 
+enum { MOST_ROWS = 8, MOST_VECTORS = 4 };
+
+struct product {
+    float *c;
+    size_t ldc;
+    const float *a;
+    size_t stride_a, stride_k;
+    const float *b;
+    size_t ldb;
+    int rows, width, depth, fresh;
+};
+
+#define PRODUCT_TARGET
+#define PRODUCT(name) name##_portable4
+#define LANE 4
+#include "kernels/cpu/product.inc"
+#undef PRODUCT
+#undef LANE
+#undef PRODUCT_TARGET
+
+#ifdef __x86_64__
+#define PRODUCT_TARGET CPU_TARGET_AVX2
+#define PRODUCT(name) name##_avx2x8
+#define LANE 8
+#include "kernels/cpu/product.inc"
+#undef PRODUCT
+#undef LANE
+#define PRODUCT(name) name##_avx2x4
+#define LANE 4
+#include "kernels/cpu/product.inc"
+#undef PRODUCT
+#undef LANE
+#undef PRODUCT_TARGET
+
+#define PRODUCT_TARGET CPU_TARGET_AVX512
+#define PRODUCT(name) name##_avx512x16
 #define LANE 16
-#define ROWS 4
-#define VECTORS 4
-typedef float lane __attribute__((vector_size(LANE * sizeof(float)), aligned(4), may_alias));
+#include "kernels/cpu/product.inc"
+#undef PRODUCT
+#undef LANE
+#define PRODUCT(name) name##_avx512x8
+#define LANE 8
+#include "kernels/cpu/product.inc"
+#undef PRODUCT
+#undef LANE
+#define PRODUCT(name) name##_avx512x4
+#define LANE 4
+#include "kernels/cpu/product.inc"
+#undef PRODUCT
+#undef LANE
+#undef PRODUCT_TARGET
+#endif
 
-CPU_INLINE void block(float *c, size_t ldc, const float *a, size_t stride_a, size_t stride_k,
-                      const float *b, size_t ldb, int depth, const int rows, const int vectors)
+/* The last width % 4 columns, one by one. */
+CPU_INLINE void narrow(const struct product *p, int i, int j, int rows)
 {
-    lane sum[ROWS][VECTORS], bk[VECTORS];
-    for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vectors; v++) sum[i][v] = *(const lane *)(c + i * ldc + v * LANE);
-    for (int k = 0; k < depth; k++) {
-        for (int v = 0; v < vectors; v++) bk[v] = *(const lane *)(b + k * ldb + v * LANE);
-        for (int i = 0; i < rows; i++) {
-            float s = a[i * stride_a + k * stride_k];
-            for (int v = 0; v < vectors; v++) sum[i][v] += s * bk[v];
+    for (int end = i + rows; i < end; i++)
+        for (int col = j; col < p->width; col++) {
+            float *c = p->c + (size_t)i * p->ldc + col, sum = p->fresh ? 0 : *c;
+            const float *a = p->a + (size_t)i * p->stride_a, *b = p->b + col;
+            for (int k = 0; k < p->depth; k++) sum += a[k * p->stride_k] * b[k * p->ldb];
+            *c = sum;
         }
-    }
-    for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vectors; v++) *(lane *)(c + i * ldc + v * LANE) = sum[i][v];
 }
 
-/* The last width % 16 columns, one by one. */
-CPU_INLINE void narrow(float *c, size_t ldc, const float *a, size_t stride_a, size_t stride_k,
-                       const float *b, size_t ldb, int rows, int width, int depth)
-{
-    for (int i = 0; i < rows; i++) {
-        float sum[LANE];
-        for (int j = 0; j < width; j++) sum[j] = c[i * ldc + j];
-        for (int k = 0; k < depth; k++) {
-            float s = a[i * stride_a + k * stride_k];
-            for (int j = 0; j < width; j++) sum[j] += s * b[k * ldb + j];
-        }
-        for (int j = 0; j < width; j++) c[i * ldc + j] = sum[j];
-    }
-}
+/* Columns from j on while blocks of this shape fit, rows i ... i + rows. */
+#define COLUMNS(block, lane, rows, vectors)                                                   \
+    for (; j + (lane) * (vectors) <= p->width; j += (lane) * (vectors))                       \
+    block(p->c + (size_t)i * p->ldc + j, p->ldc, p->a + (size_t)i * p->stride_a, p->stride_a, \
+          p->stride_k, p->b + j, p->ldb, p->depth, p->fresh, rows, vectors)
 
-CPU_INLINE void panel(float *c, size_t ldc, const float *a, size_t stride_a, size_t stride_k,
-                      const float *b, size_t ldb, int width, int depth, const int rows)
+CPU_INLINE void panel_portable(const struct product *p, int i, const int rows)
 {
     int j = 0;
-    for (; j + VECTORS * LANE <= width; j += VECTORS * LANE)
-        block(c + j, ldc, a, stride_a, stride_k, b + j, ldb, depth, rows, VECTORS);
-    for (; j + LANE <= width; j += LANE)
-        block(c + j, ldc, a, stride_a, stride_k, b + j, ldb, depth, rows, 1);
-    if (j < width) narrow(c + j, ldc, a, stride_a, stride_k, b + j, ldb, rows, width - j, depth);
+    if (rows <= 4) COLUMNS(block_portable4, 4, rows, 2);
+    COLUMNS(block_portable4, 4, rows, 1);
+    narrow(p, i, j, rows);
 }
 
-CPU_CLONES void cpu_product(float *c, size_t ldc, const float *a, size_t stride_a, size_t stride_k,
-                            const float *b, size_t ldb, int rows, int width, int depth)
+static void product_portable(const struct product *p)
 {
     int i = 0;
-    for (; i + ROWS <= rows; i += ROWS)
-        panel(c + i * ldc, ldc, a + i * stride_a, stride_a, stride_k, b, ldb, width, depth, ROWS);
-    for (; i < rows; i++)
-        panel(c + i * ldc, ldc, a + i * stride_a, stride_a, stride_k, b, ldb, width, depth, 1);
+    if (p->width < 8)
+        for (; i + 8 <= p->rows; i += 8) panel_portable(p, i, 8);
+    for (; i + 4 <= p->rows; i += 4) panel_portable(p, i, 4);
+    for (; i < p->rows; i++) panel_portable(p, i, 1);
+}
+
+#ifdef __x86_64__
+CPU_TARGET_AVX2 CPU_INLINE void panel_avx2(const struct product *p, int i, const int rows)
+{
+    int j = 0;
+    if (rows <= 6) COLUMNS(block_avx2x8, 8, rows, 2);
+    COLUMNS(block_avx2x8, 8, rows, 1);
+    COLUMNS(block_avx2x4, 4, rows, 1);
+    narrow(p, i, j, rows);
+}
+
+CPU_TARGET_AVX2 static void product_avx2(const struct product *p)
+{
+    int i = 0;
+    if (p->width < 16)
+        for (; i + 8 <= p->rows; i += 8) panel_avx2(p, i, 8);
+    for (; i + 6 <= p->rows; i += 6) panel_avx2(p, i, 6);
+    for (; i + 2 <= p->rows; i += 2) panel_avx2(p, i, 2);
+    for (; i < p->rows; i++) panel_avx2(p, i, 1);
+}
+
+CPU_TARGET_AVX512 CPU_INLINE void panel_avx512(const struct product *p, int i, const int rows)
+{
+    int j = 0;
+    if (rows <= 4) COLUMNS(block_avx512x16, 16, rows, 4);
+    COLUMNS(block_avx512x16, 16, rows, 2);
+    COLUMNS(block_avx512x16, 16, rows, 1);
+    COLUMNS(block_avx512x8, 8, rows, 1);
+    COLUMNS(block_avx512x4, 4, rows, 1);
+    narrow(p, i, j, rows);
+}
+
+CPU_TARGET_AVX512 static void product_avx512(const struct product *p)
+{
+    int i = 0;
+    if (p->width < 64)
+        for (; i + 8 <= p->rows; i += 8) panel_avx512(p, i, 8);
+    for (; i + 4 <= p->rows; i += 4) panel_avx512(p, i, 4);
+    for (; i < p->rows; i++) panel_avx512(p, i, 1);
+}
+#endif
+
+static void product(const struct product *p)
+{
+#ifdef __x86_64__
+    if (cpu_simd == SIMD_AVX512) return product_avx512(p);
+    if (cpu_simd == SIMD_AVX2) return product_avx2(p);
+#endif
+    product_portable(p);
+}
+
+void cpu_product(float *c, size_t ldc, const float *a, size_t stride_a, size_t stride_k,
+                 const float *b, size_t ldb, int rows, int width, int depth)
+{
+    product(&(struct product){c, ldc, a, stride_a, stride_k, b, ldb, rows, width, depth, 0});
+}
+
+void cpu_product_new(float *c, size_t ldc, const float *a, size_t stride_a, size_t stride_k,
+                     const float *b, size_t ldb, int rows, int width, int depth)
+{
+    product(&(struct product){c, ldc, a, stride_a, stride_k, b, ldb, rows, width, depth, 1});
 }

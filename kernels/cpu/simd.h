@@ -31,8 +31,10 @@ MUST_CHECK enum status cpu_simd_choose(struct err *e);
 #define CPU_INLINE static inline __attribute__((always_inline))
 
 #ifdef __x86_64__
-#define CPU_AVX2 __attribute__((target("avx2,fma"), noinline))
-#define CPU_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"), noinline))
+#define CPU_TARGET_AVX2 __attribute__((target("avx2,fma")))
+#define CPU_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
+#define CPU_AVX2 CPU_TARGET_AVX2 __attribute__((noinline))
+#define CPU_AVX512 CPU_TARGET_AVX512 __attribute__((noinline))
 #define CPU_LEVELS(type, name, parameters, arguments)                                \
     CPU_AVX512 static type name##_avx512 parameters { return name##_any arguments; } \
     CPU_AVX2 static type name##_avx2 parameters { return name##_any arguments; }     \

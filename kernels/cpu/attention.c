@@ -3,6 +3,10 @@
 
 #include "base/size.h"
 
+#ifdef __x86_64__
+#include <xmmintrin.h>
+#endif
+
 void attention_tile_init(struct query_tile *t, const struct kern_attention *a,
                          const struct segment *s, int32_t tile, int32_t kv)
 {
@@ -10,8 +14,8 @@ void attention_tile_init(struct query_tile *t, const struct kern_attention *a,
     t->group = a->H / a->KV;
     t->first = tile * ATTENTION_LINES;
     t->count = cpu_min(ATTENTION_LINES, s->length * t->group - t->first);
-    t->width = (int32_t)size_align((size_t)t->count, 16);
-    for (int32_t i = 0; i < ATTENTION_LINES; i++)
+    t->panels = cpu_blocks(t->count, ATTENTION_PANEL);
+    for (int32_t i = 0; i < t->panels * ATTENTION_PANEL; i++)
         t->position[i] = s->position + (t->first + cpu_min(i, t->count - 1)) / t->group;
     t->low = t->position[0];
     t->high = t->position[t->count - 1];
@@ -30,54 +34,163 @@ struct key_span attention_span(const struct query_tile *t, int which)
     return p;
 }
 
+/* The lines of a panel that see some of these keys, rounded out to 16, and whether all do. */
+static struct piece seen(const struct query_tile *t, const struct key_span *span, int32_t panel,
+                         int32_t first, int32_t count)
+{
+    const int32_t *position = t->position + panel * ATTENTION_PANEL, window = t->a->window;
+    int32_t lines = attention_panel_count(t, panel), oldest = span->position + first;
+    int32_t newest = oldest + count - 1;
+    struct piece p = {first, count, 0, (int32_t)size_align((size_t)lines, 16), 0};
+    if (span->causal) {
+        while (p.begin < p.end && position[p.begin + 15] < oldest) p.begin += 16;
+        p.masked |= p.begin < p.end && newest > position[p.begin];
+    }
+    if (window > 0) {
+        while (p.end > p.begin && position[p.end - 16] - window >= newest) p.end -= 16;
+        p.masked |= p.begin < p.end && oldest <= position[p.end - 1] - window;
+    }
+    return p;
+}
+
+int attention_pieces(struct piece pieces[ATTENTION_PIECES], const struct query_tile *t,
+                     const struct key_span *span, int32_t panel, int32_t first, int32_t count)
+{
+    int num = 0;
+    struct piece whole = seen(t, span, panel, first, count);
+    if (!whole.masked) {
+        pieces[0] = whole;
+        return whole.begin < whole.end;
+    }
+    for (int32_t j = first; j < first + count; j += ATTENTION_PIECE) {
+        struct piece p = seen(t, span, panel, j, cpu_min(ATTENTION_PIECE, first + count - j));
+        if (p.begin < p.end) pieces[num++] = p;
+    }
+    return num;
+}
+
 /* One score is hidden when its key is newer than the line or has left its window. */
-CPU_CLONES static void mask_rows(float *scores, const int32_t *position, int32_t width, int32_t key,
-                                 int32_t count, int32_t window, int causal)
+CPU_INLINE void mask_rows_any(float *scores, const int32_t *position, int32_t width, int32_t key,
+                              int32_t count, int32_t window, int causal)
 {
     for (int32_t j = 0; j < count; j++, key++) {
-        float *row = scores + (size_t)j * ATTENTION_LINES;
+        float *row = scores + (size_t)j * ATTENTION_PANEL;
         int32_t newest = window > 0 ? key + window - 1 : INT32_MAX, oldest = causal ? key : 0;
 #pragma omp simd
         for (int32_t i = 0; i < width; i++)
             row[i] = position[i] < oldest || position[i] > newest ? -INFINITY : row[i];
     }
 }
-
-struct line_range attention_lines(const struct query_tile *t, const struct key_span *span,
-                                  int32_t first, int32_t count)
-{
-    struct line_range r = {0, t->width};
-    int32_t oldest = span->position + first, newest = oldest + count - 1, window = t->a->window;
-    if (span->causal)
-        while (r.begin + 16 < r.end && t->position[r.begin + 15] < oldest) r.begin += 16;
-    if (window > 0)
-        while (r.end - 16 > r.begin && t->position[r.end - 16] - window >= newest) r.end -= 16;
-    return r;
-}
+CPU_LEVELS(void, mask_rows,
+           (float *scores, const int32_t *position, int32_t width, int32_t key, int32_t count,
+            int32_t window, int causal),
+           (scores, position, width, key, count, window, causal))
 
 void attention_mask(float *scores, const struct query_tile *t, const struct key_span *span,
-                    struct line_range lines, int32_t first, int32_t count)
+                    int32_t panel, const struct piece *p)
 {
-    int32_t window = t->a->window, key = span->position + first;
-    int newer = span->causal && key + count - 1 > t->position[lines.begin];
-    int left = window > 0 && key <= t->position[lines.end - 1] - window;
-    if (newer || left)
-        mask_rows(scores + lines.begin, t->position + lines.begin, lines.end - lines.begin, key,
-                  count, window, span->causal);
+    const int32_t *position = t->position + panel * ATTENTION_PANEL + p->begin;
+    if (p->masked)
+        mask_rows(scores, position, p->end - p->begin, span->position + p->first, p->count,
+                  t->a->window, span->causal);
+}
+
+/* to[k * ld_to + i] = scale from[i][k], i < 4. */
+CPU_INLINE void turn_in_any(float *to, const float *const from[4], int32_t D, float scale)
+{
+    int32_t k = 0;
+#ifdef __x86_64__
+    __m128 s = _mm_set1_ps(scale);
+    for (; k + 4 <= D; k += 4) {
+        __m128 r0 = _mm_loadu_ps(from[0] + k), r1 = _mm_loadu_ps(from[1] + k);
+        __m128 r2 = _mm_loadu_ps(from[2] + k), r3 = _mm_loadu_ps(from[3] + k);
+        float *at = to + (size_t)k * ATTENTION_PANEL;
+        _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+        _mm_storeu_ps(at, _mm_mul_ps(r0, s));
+        _mm_storeu_ps(at + ATTENTION_PANEL, _mm_mul_ps(r1, s));
+        _mm_storeu_ps(at + 2 * ATTENTION_PANEL, _mm_mul_ps(r2, s));
+        _mm_storeu_ps(at + 3 * ATTENTION_PANEL, _mm_mul_ps(r3, s));
+    }
+#endif
+    for (; k < D; k++)
+        for (int i = 0; i < 4; i++) to[(size_t)k * ATTENTION_PANEL + i] = scale * from[i][k];
+}
+CPU_LEVELS(void, turn_in, (float *to, const float *const from[4], int32_t D, float scale),
+           (to, from, D, scale))
+
+/* to[i][k] = scale[i] from[k * ATTENTION_PANEL + i], i < 4. */
+CPU_INLINE void turn_out_any(float *const to[4], const float *from, int32_t D, const float scale[4])
+{
+    int32_t k = 0;
+#ifdef __x86_64__
+    __m128 s = _mm_loadu_ps(scale);
+    for (; k + 4 <= D; k += 4) {
+        const float *at = from + (size_t)k * ATTENTION_PANEL;
+        __m128 r0 = _mm_mul_ps(_mm_loadu_ps(at), s);
+        __m128 r1 = _mm_mul_ps(_mm_loadu_ps(at + ATTENTION_PANEL), s);
+        __m128 r2 = _mm_mul_ps(_mm_loadu_ps(at + 2 * ATTENTION_PANEL), s);
+        __m128 r3 = _mm_mul_ps(_mm_loadu_ps(at + 3 * ATTENTION_PANEL), s);
+        _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+        _mm_storeu_ps(to[0] + k, r0), _mm_storeu_ps(to[1] + k, r1);
+        _mm_storeu_ps(to[2] + k, r2), _mm_storeu_ps(to[3] + k, r3);
+    }
+#endif
+    for (; k < D; k++)
+        for (int i = 0; i < 4; i++) to[i][k] = scale[i] * from[(size_t)k * ATTENTION_PANEL + i];
+}
+CPU_LEVELS(void, turn_out, (float *const to[4], const float *from, int32_t D, const float scale[4]),
+           (to, from, D, scale))
+
+/* Where line i of the tile lies in x. */
+static size_t line_at(const struct query_tile *t, int32_t i, int32_t ld)
+{
+    return (size_t)(attention_line_row(t, i) - t->a->first_row) * (size_t)ld +
+           (size_t)attention_line_head(t, i) * (size_t)t->a->D;
+}
+
+static float *line_column(const struct query_tile *t, float *panels, int32_t i)
+{
+    return panels + (size_t)(i / ATTENTION_PANEL) * attention_panel_floats(t->a) +
+           i % ATTENTION_PANEL;
 }
 
 void attention_load(float *to, const struct query_tile *t, const float *x, int32_t ld, float scale)
 {
-    int32_t D = t->a->D;
-    for (int32_t i = 0; i < t->width; i++) {
-        if (i >= t->count) {
-            for (int32_t k = 0; k < D; k++) to[(size_t)k * ATTENTION_LINES + i] = 0;
-            continue;
-        }
-        const float *from = x + (size_t)(attention_line_row(t, i) - t->a->first_row) * ld +
-                            (size_t)attention_line_head(t, i) * D;
-        for (int32_t k = 0; k < D; k++) to[(size_t)k * ATTENTION_LINES + i] = scale * from[k];
+    int32_t D = t->a->D, i = 0;
+    for (; i + 4 <= t->count; i += 4) {
+        const float *from[4];
+        for (int32_t n = 0; n < 4; n++) from[n] = x + line_at(t, i + n, ld);
+        turn_in(line_column(t, to, i), from, D, scale);
     }
+    for (; i < t->count || i % 16; i++) {
+        const float *from = i < t->count ? x + line_at(t, i, ld) : NULL;
+        float *column = line_column(t, to, i);
+        for (int32_t k = 0; k < D; k++)
+            column[(size_t)k * ATTENTION_PANEL] = from ? scale * from[k] : 0;
+    }
+}
+
+void attention_store(float *x, int32_t ld, const struct query_tile *t, const float *from,
+                     const float *scale, float all)
+{
+    int32_t D = t->a->D, i = 0;
+    for (; i + 4 <= t->count; i += 4) {
+        float *to[4], factor[4];
+        for (int32_t n = 0; n < 4; n++)
+            to[n] = x + line_at(t, i + n, ld), factor[n] = scale ? scale[i + n] : all;
+        turn_out(to, line_column(t, (float *)from, i), D, factor);
+    }
+    for (; i < t->count; i++) {
+        const float *column = line_column(t, (float *)from, i);
+        float *to = x + line_at(t, i, ld), factor = scale ? scale[i] : all;
+        for (int32_t k = 0; k < D; k++) to[k] = factor * column[(size_t)k * ATTENTION_PANEL];
+    }
+}
+
+void attention_pack(float *to, const float *x, size_t ld, int32_t keys, int32_t D)
+{
+    for (int32_t j = 0; j < keys; j++)
+        memcpy(to + (size_t)j * (size_t)D, x + (size_t)j * ld, (size_t)D * sizeof(float));
 }
 
 size_t cpu_attention_scratch(const struct device *d, const struct kern_attention *a)

@@ -1,12 +1,12 @@
 /* attention_backward.c - dq, dk and dv, with the probabilities recomputed from lse.
  *
- * For query tile and key tile, with delta = rowsum(do * o):
- *   p = e^(scale q k^T - lse);  dp = do v^T;  ds = p (dp - delta)
+ * For a panel of a query tile and a key tile, with delta = rowsum(do * o):
+ *   p = 2^(log2(e) (scale q k^T - lse));  dp = do v^T;  ds = p (dp - delta)
  *   dv += p^T do;  dk += scale ds^T q;  dq += scale ds k
  * Layout as forward; d_o has o's row stride, dq, dk and dv their own; only rows of segments are
  * written, and a prefix must lie in rows of its own document, whose dk and dv it adds to.
  * FLOPs 10 D a visible pair in one pass, 14 D in two. Bytes: q, o, do, dq once, k, v, dk, dv once
- * a query tile. Scratch a thread: four [lines, D] and one tile more, whatever N is.
+ * a query tile. Scratch a thread: five [lines, D], k's tile and two of scores, whatever N is.
  *
  * Deterministic, and the two schedules give the same bits. dk and dv of a row are chains over the
  * document's segments, query tiles and lines in order; dq of a row over spans and keys in order;
@@ -22,9 +22,10 @@
 enum { WANT_Q = 1, WANT_KV = 2 };
 
 struct workspace {
-    float *q, *g, *dq;      /* [D, lines]: scaled q, do, and dq to be */
+    float *q, *g, *dq;      /* [panels][D, panel]: scaled q, do, and dq to be */
     float *q_rows, *g_rows; /* [lines, D] */
-    float *p, *ds;          /* [keys, lines] */
+    float *k;               /* [keys, D] */
+    float *p, *ds;          /* [keys, panel] */
     float lse[ATTENTION_LINES], delta[ATTENTION_LINES];
 };
 
@@ -38,7 +39,8 @@ struct backward {
 
 size_t attention_backward_floats(const struct kern_attention *a)
 {
-    return (5 * (size_t)a->D + 2 * ATTENTION_KEYS) * ATTENTION_LINES;
+    return (size_t)a->D * (5 * ATTENTION_LINES + ATTENTION_KEYS) +
+           2 * (size_t)ATTENTION_KEYS * ATTENTION_PANEL;
 }
 
 static void carve(struct workspace *w, float *scratch, int32_t D)
@@ -46,7 +48,8 @@ static void carve(struct workspace *w, float *scratch, int32_t D)
     size_t each = (size_t)D * ATTENTION_LINES;
     w->q = scratch, w->g = w->q + each, w->dq = w->g + each;
     w->q_rows = w->dq + each, w->g_rows = w->q_rows + each;
-    w->p = w->g_rows + each, w->ds = w->p + (size_t)ATTENTION_KEYS * ATTENTION_LINES;
+    w->k = w->g_rows + each;
+    w->p = w->k + (size_t)D * ATTENTION_KEYS, w->ds = w->p + ATTENTION_KEYS * ATTENTION_PANEL;
 }
 
 static void copy_line(float *to, const float *from, int32_t D, float scale)
@@ -55,29 +58,33 @@ static void copy_line(float *to, const float *from, int32_t D, float scale)
     for (int32_t k = 0; k < D; k++) to[k] = scale * from[k];
 }
 
-/* delta[i] = sum_k g[k][i] o[k][i] in the order of a dp, so that a row which sees itself alone
- * has ds = dp - delta = 0 to the bit. */
-CPU_CLONES static void row_sums(float *delta, const float *g, const float *o, int32_t D,
-                                int32_t width)
+/* delta[i] = sum_k g[k][i] o[k][i] of one panel in the order of a dp, so that a row which sees
+ * itself alone has ds = dp - delta = 0 to the bit. */
+CPU_INLINE void row_sums_any(float *delta, const float *g, const float *o, int32_t D)
 {
-    for (int32_t i = 0; i < ATTENTION_LINES; i++) delta[i] = 0;
+    for (int32_t i = 0; i < ATTENTION_PANEL; i++) delta[i] = 0;
     for (size_t k = 0; k < (size_t)D; k++) {
 #pragma omp simd
-        for (int32_t i = 0; i < width; i++)
-            delta[i] += g[k * ATTENTION_LINES + i] * o[k * ATTENTION_LINES + i];
+        for (int32_t i = 0; i < ATTENTION_PANEL; i++)
+            delta[i] += g[k * ATTENTION_PANEL + i] * o[k * ATTENTION_PANEL + i];
     }
 }
+CPU_LEVELS(void, row_sums, (float *delta, const float *g, const float *o, int32_t D),
+           (delta, g, o, D))
 
 static void load_tile(struct workspace *w, const struct query_tile *t,
                       const struct kern_attention_grad *g)
 {
     const struct kern_attention *a = t->a;
     int32_t D = a->D;
-    attention_load(w->q, t, a->q, a->ldq, a->scale);
+    size_t each = attention_panel_floats(a);
+    attention_load(w->q, t, a->q, a->ldq, a->scale * ATTENTION_LOG2E);
     attention_load(w->g, t, g->d_o, a->ldo, 1);
     attention_load(w->dq, t, a->o, a->ldo, 1); /* o for a moment */
-    row_sums(w->delta, w->g, w->dq, D, t->width);
-    memset(w->dq, 0, (size_t)D * ATTENTION_LINES * sizeof(float));
+    for (int32_t i = 0; i < t->panels; i++)
+        row_sums(w->delta + i * ATTENTION_PANEL, w->g + (size_t)i * each, w->dq + (size_t)i * each,
+                 D);
+    memset(w->dq, 0, (size_t)t->panels * each * sizeof(float));
     memset(w->lse, 0, sizeof w->lse);
     for (int32_t i = 0; i < t->count; i++) {
         size_t row = (size_t)(attention_line_row(t, i) - a->first_row);
@@ -86,62 +93,68 @@ static void load_tile(struct workspace *w, const struct query_tile *t,
         const float *go = (const float *)g->d_o + row * a->ldo + head * D;
         copy_line(w->q_rows + (size_t)i * D, q, D, a->scale);
         copy_line(w->g_rows + (size_t)i * D, go, D, 1);
-        w->lse[i] = a->lse[row * a->H + head];
+        w->lse[i] = a->lse[row * a->H + head] * ATTENTION_LOG2E;
     }
 }
 
 /* p holds scores, ds holds dp; they become what their names say. */
-CPU_CLONES static void differentiate(float *p, float *ds, const float *lse, const float *delta,
-                                     int32_t keys, int32_t width)
+CPU_INLINE void differentiate_any(float *p, float *ds, const float *lse, const float *delta,
+                                  int32_t keys, int32_t width)
 {
     for (int32_t j = 0; j < keys; j++) {
-        float *pj = p + (size_t)j * ATTENTION_LINES, *dj = ds + (size_t)j * ATTENTION_LINES;
+        float *pj = p + (size_t)j * ATTENTION_PANEL, *dj = ds + (size_t)j * ATTENTION_PANEL;
 #pragma omp simd
         for (int32_t i = 0; i < width; i++) {
-            pj[i] = cpu_exp(pj[i] - lse[i]);
+            pj[i] = attention_exp2(pj[i] - lse[i]);
             dj[i] = pj[i] * (dj[i] - delta[i]);
         }
     }
+}
+CPU_LEVELS(void, differentiate,
+           (float *p, float *ds, const float *lse, const float *delta, int32_t keys, int32_t width),
+           (p, ds, lse, delta, keys, width))
+
+/* One piece of a panel and a key tile from key j, whose k are packed in w. */
+static void visit_piece(struct workspace *w, const struct query_tile *t,
+                        const struct key_span *span, const struct kern_attention_grad *g,
+                        int32_t panel, const struct piece *s, int32_t j, int want)
+{
+    const struct kern_attention *a = t->a;
+    size_t D = (size_t)a->D, head = (size_t)t->kv * D, row = (size_t)(span->row + s->first);
+    size_t columns = (size_t)panel * attention_panel_floats(a) + (size_t)s->begin;
+    size_t line = (size_t)(panel * ATTENTION_PANEL + s->begin);
+    const float *k = w->k + (size_t)(s->first - j) * D;
+    const float *v = (const float *)a->v + row * a->ldv + head;
+    float *p = w->p + s->begin, *ds = w->ds + s->begin;
+    int32_t width = s->end - s->begin;
+    int32_t count = cpu_min(s->end, attention_panel_count(t, panel)) - s->begin;
+    cpu_product_new(p, ATTENTION_PANEL, k, D, 1, w->q + columns, ATTENTION_PANEL, s->count, width,
+                    a->D);
+    cpu_product_new(ds, ATTENTION_PANEL, v, (size_t)a->ldv, 1, w->g + columns, ATTENTION_PANEL,
+                    s->count, width, a->D);
+    attention_mask(p, t, span, panel, s);
+    differentiate(p, ds, w->lse + line, w->delta + line, s->count, width);
+    if (want & WANT_KV) {
+        cpu_product((float *)g->dv + row * g->lddv + head, (size_t)g->lddv, p, ATTENTION_PANEL, 1,
+                    w->g_rows + line * D, D, s->count, a->D, count);
+        cpu_product((float *)g->dk + row * g->lddk + head, (size_t)g->lddk, ds, ATTENTION_PANEL, 1,
+                    w->q_rows + line * D, D, s->count, a->D, count);
+    }
+    if (want & WANT_Q)
+        cpu_product(w->dq + columns, ATTENTION_PANEL, k, 1, D, ds, ATTENTION_PANEL, a->D, width,
+                    s->count);
 }
 
 static void visit_keys(struct workspace *w, const struct query_tile *t, const struct key_span *span,
                        const struct kern_attention_grad *g, int32_t j, int32_t keys, int want)
 {
     const struct kern_attention *a = t->a;
-    size_t row = (size_t)(span->row + j), head = (size_t)t->kv * a->D, D = (size_t)a->D;
-    const float *k = (const float *)a->k + row * a->ldk + head;
-    const float *v = (const float *)a->v + row * a->ldv + head;
-    struct line_range lines = attention_lines(t, span, j, keys);
-    size_t l = (size_t)lines.begin;
-    int32_t width = lines.end - lines.begin, count = cpu_min(lines.end, t->count) - lines.begin;
-    memset(w->p, 0, (size_t)keys * ATTENTION_LINES * sizeof(float));
-    memset(w->ds, 0, (size_t)keys * ATTENTION_LINES * sizeof(float));
-    cpu_product(w->p + l, ATTENTION_LINES, k, (size_t)a->ldk, 1, w->q + l, ATTENTION_LINES, keys,
-                width, a->D);
-    cpu_product(w->ds + l, ATTENTION_LINES, v, (size_t)a->ldv, 1, w->g + l, ATTENTION_LINES, keys,
-                width, a->D);
-    attention_mask(w->p, t, span, lines, j, keys);
-    differentiate(w->p + l, w->ds + l, w->lse + l, w->delta + l, keys, width);
-    if (want & WANT_KV) {
-        cpu_product((float *)g->dv + row * g->lddv + head, (size_t)g->lddv, w->p + l,
-                    ATTENTION_LINES, 1, w->g_rows + l * D, D, keys, a->D, count);
-        cpu_product((float *)g->dk + row * g->lddk + head, (size_t)g->lddk, w->ds + l,
-                    ATTENTION_LINES, 1, w->q_rows + l * D, D, keys, a->D, count);
-    }
-    if (want & WANT_Q)
-        cpu_product(w->dq + l, ATTENTION_LINES, k, 1, (size_t)a->ldk, w->ds + l, ATTENTION_LINES,
-                    a->D, width, keys);
-}
-
-static void store_dq(const struct workspace *w, const struct query_tile *t,
-                     const struct kern_attention_grad *g)
-{
-    const struct kern_attention *a = t->a;
-    for (int32_t i = 0; i < t->count; i++) {
-        float *to = (float *)g->dq + (size_t)(attention_line_row(t, i) - a->first_row) * g->lddq +
-                    (size_t)attention_line_head(t, i) * a->D;
-        for (int32_t k = 0; k < a->D; k++)
-            to[k] = a->scale * w->dq[(size_t)k * ATTENTION_LINES + i];
+    const float *k = (const float *)a->k + (size_t)(span->row + j) * a->ldk;
+    attention_pack(w->k, k + (size_t)t->kv * a->D, (size_t)a->ldk, keys, a->D);
+    for (int32_t panel = 0; panel < t->panels; panel++) {
+        struct piece pieces[ATTENTION_PIECES];
+        int num = attention_pieces(pieces, t, span, panel, j, keys);
+        for (int i = 0; i < num; i++) visit_piece(w, t, span, g, panel, &pieces[i], j, want);
     }
 }
 
@@ -162,7 +175,7 @@ static void backward_tile(const struct backward *b, const struct segment *s, int
         for (int32_t j = begin; j < end; j += ATTENTION_KEYS)
             visit_keys(&w, &t, &span, b->g, j, cpu_min(ATTENTION_KEYS, end - j), want);
     }
-    if (want & WANT_Q) store_dq(&w, &t, b->g);
+    if (want & WANT_Q) attention_store(b->g->dq, b->g->lddq, &t, w.dq, NULL, b->a->scale);
 }
 
 static void clear_rows(const struct backward *b, int32_t kv, int32_t begin, int32_t end)

@@ -5,10 +5,11 @@
  * x [N, I], A [R, I] stacked over the parts, B [out, rank], h [N, R]; y and dy have stride ldy.
  * FLOPs: forward 2 N (R I + sum rank out), backward twice that. Bytes: x and dx once a part with
  * dropout (masks differ), once in all without; y and dy once.
- * r-wide products are memory-bound and OpenBLAS packs as if they were not (28 GF/s); here A and B
- * are turned once a call so that cpu_product runs along ranks, outputs or inputs.
- * Deterministic: rows are independent; dA is summed by threads that own columns of I, dB by
- * threads that own outputs, both along the rows in order.
+ * r-wide products are memory-bound and OpenBLAS packs as if they were not (28 GF/s). Here a block
+ * of ROWS rows goes through all of a pass while it is in the L2 cache: forward x to h to y;
+ * backward dy to dh and dB, then x to dA and dh to dx.
+ * Deterministic: rows are independent. dA and dB are summed over chunks of rows, cut by N alone,
+ * each of which has partial sums of its own; these are added in order.
  */
 #include <omp.h>
 
@@ -16,32 +17,37 @@
 #include "kernels/cpu/cpu.h"
 
 enum {
-    ROWS = 64,    /* rows of x at a time */
-    DEPTH = 512,  /* columns of x that are dropped out at a time: 128 KB, half of an L2's share */
-    COLUMNS = 64, /* outputs or inputs a thread owns in the weight gradients */
-    STRIP = 128,  /* rows that a strip of COLUMNS goes over before the next rank: 32 KB, an L1 */
+    ROWS = 64,    /* rows at a time */
+    WIDE = 512,   /* columns of dy and x at a time: 128 KB of ROWS rows */
+    COLUMNS = 64, /* columns of a weight gradient at a time: 16 KB of ROWS rows, and all that an
+                     AVX-512 block of the product is wide */
+    CHUNKS = 16,  /* partial sums at most */
     LANE = 16
 };
 
-static size_t padded(int32_t rank) { return size_align((size_t)rank, LANE); }
+typedef void product(float *c, size_t ldc, const float *a, size_t stride_a, size_t stride_k,
+                     const float *b, size_t ldb, int rows, int width, int depth);
 
-/* Scratch, in floats: what the parts' turned weights take, then N R of dh, then the threads'. */
+static size_t weight_floats(const struct kern_lora_part *p)
+{
+    return size_align((size_t)p->rank * (size_t)p->out, LANE);
+}
+
+/* Scratch in floats. Forward: A and the parts' B turned; backward: for each chunk a dA and the
+ * parts' dB, turned. Then the threads'. Grows with N. */
 struct plan {
-    size_t a, b, dh, thread, total;
+    size_t a, sums, chunks, thread, total;
 };
 
 static struct plan plan_scratch(const struct device *d, const struct kern_lora *l)
 {
     struct plan p = {0};
-    size_t widest = padded(l->R);
-    for (int32_t i = 0; i < l->num_parts; i++) {
-        const struct kern_lora_part *part = &l->parts[i];
-        p.a += padded(part->rank) * (size_t)l->I;
-        p.b += padded(part->rank) * size_align((size_t)part->out, LANE);
-    }
-    p.dh = size_align((size_t)l->N * (size_t)l->R, LANE);
-    p.thread = ROWS * (DEPTH + widest) + 3 * ROWS * COLUMNS;
-    p.total = p.a + p.b + p.dh + p.thread * (size_t)d->threads;
+    p.a = size_align((size_t)l->R * (size_t)l->I, LANE);
+    p.sums = p.a;
+    for (int32_t i = 0; i < l->num_parts; i++) p.sums += weight_floats(&l->parts[i]);
+    p.chunks = (size_t)cpu_max(1, cpu_min(CHUNKS, cpu_blocks(l->N, ROWS)));
+    p.thread = size_align(ROWS * size_max(WIDE, (size_t)l->R + 3 * COLUMNS), LANE);
+    p.total = p.sums * p.chunks + p.thread * (size_t)d->threads;
     return p;
 }
 
@@ -50,14 +56,28 @@ size_t cpu_lora_scratch(const struct device *d, const struct kern_lora *l)
     return plan_scratch(d, l).total * sizeof(float);
 }
 
-/* to [columns, ld] = scale from[rows, columns]^T, zeros in the columns rows ... ld. */
-static void turn(struct device *d, float *to, size_t ld, const float *from, int32_t rows,
-                 int32_t columns, float scale)
+/* Ranks side by side in the stacked A, of one part or several: one product's worth. */
+struct run {
+    int32_t first, ranks;
+};
+
+/* The run from part *i on; *i becomes the part behind it. */
+static struct run next_run(const struct kern_lora *l, int32_t *i)
+{
+    struct run run = {l->parts[*i].rank_first, 0};
+    do run.ranks += l->parts[(*i)++].rank;
+    while (*i < l->num_parts && l->parts[*i].rank_first == run.first + run.ranks);
+    return run;
+}
+
+/* to [columns, rows] = scale from [rows, columns]^T */
+static void turn(struct device *d, float *to, const float *from, int32_t rows, int32_t columns,
+                 float scale)
 {
 #pragma omp parallel for num_threads(d->threads) schedule(static)
     for (int32_t j = 0; j < columns; j++)
-        for (size_t i = 0; i < ld; i++)
-            to[j * ld + i] = i < (size_t)rows ? scale * from[i * (size_t)columns + (size_t)j] : 0.f;
+        for (size_t i = 0; i < (size_t)rows; i++)
+            to[(size_t)j * rows + i] = scale * from[i * (size_t)columns + (size_t)j];
 }
 
 /* to[n][j] = x[n][first + j] * keep, `rows` rows and `width` columns, row stride ld. */
@@ -74,147 +94,176 @@ static void drop(float *to, size_t ld, float *keep, const struct kern_lora *l, u
     }
 }
 
-/* h of one part for `rows` rows: tile [rows, padded rank] = drop(x) A^T, then copied. */
-static void project(float *dropped, float *tile, const float *at, const struct kern_lora *l,
-                    const struct kern_lora_part *part, int32_t n0, int32_t rows)
+/* h of `rows` rows; at = A^T [I, R]. */
+static void project(float *dropped, const float *at, const struct kern_lora *l, int32_t n0,
+                    int32_t rows)
 {
-    const float *x = l->x;
-    size_t width = padded(part->rank);
-    memset(tile, 0, (size_t)rows * width * sizeof(float));
-    for (int32_t i0 = 0; i0 < l->I; i0 += DEPTH) {
-        int32_t depth = cpu_min(DEPTH, l->I - i0);
-        const float *from = x + (size_t)n0 * l->ldx + i0;
-        size_t ld = (size_t)l->ldx;
-        if (l->dropout.p > 0) {
-            drop(dropped, DEPTH, NULL, l, part->module, n0, rows, i0, depth);
-            from = dropped, ld = DEPTH;
-        }
-        cpu_product(tile, width, from, ld, 1, at + (size_t)i0 * width, width, rows, (int)width,
-                    depth);
+    const float *x = (const float *)l->x + (size_t)n0 * l->ldx;
+    size_t R = (size_t)l->R;
+    for (int32_t i = 0; l->dropout.p == 0 && i < l->num_parts;) {
+        struct run run = next_run(l, &i);
+        cpu_product_new(l->h + (size_t)n0 * R + run.first, R, x, (size_t)l->ldx, 1, at + run.first,
+                        R, rows, run.ranks, l->I);
     }
-    for (int32_t n = 0; n < rows; n++)
-        memcpy(l->h + (size_t)(n0 + n) * l->R + part->rank_first, tile + (size_t)n * width,
-               (size_t)part->rank * sizeof(float));
+    for (int32_t i = 0; l->dropout.p > 0 && i < l->num_parts; i++) {
+        const struct kern_lora_part *part = &l->parts[i];
+        for (int32_t i0 = 0; i0 < l->I; i0 += WIDE) {
+            product *add = i0 ? cpu_product : cpu_product_new;
+            int32_t depth = cpu_min(WIDE, l->I - i0);
+            drop(dropped, WIDE, NULL, l, part->module, n0, rows, i0, depth);
+            add(l->h + (size_t)n0 * R + part->rank_first, R, dropped, WIDE, 1,
+                at + (size_t)i0 * R + part->rank_first, R, rows, part->rank, depth);
+        }
+    }
 }
 
 void cpu_lora_forward(struct device *d, void *y, const struct kern_lora *l, void *scratch)
 {
     struct plan p = plan_scratch(d, l);
-    float *a = scratch, *b = a + p.a, *threads = b + p.b;
+    float *at = scratch, *b = at + p.a, *threads = at + p.sums;
+    turn(d, at, l->a, l->R, l->I, 1);
     for (int32_t i = 0; i < l->num_parts; i++) {
         const struct kern_lora_part *part = &l->parts[i];
-        turn(d, a, padded(part->rank), l->a + (size_t)part->rank_first * l->I, part->rank, l->I, 1);
-        turn(d, b, size_align((size_t)part->out, LANE), part->b, part->out, part->rank,
-             part->scale);
-        a += padded(part->rank) * (size_t)l->I;
-        b += (size_t)part->rank * size_align((size_t)part->out, LANE);
+        turn(d, b, part->b, part->out, part->rank, part->scale);
+        b += weight_floats(part);
     }
 #pragma omp parallel for num_threads(d->threads) schedule(static)
     for (int32_t block = 0; block < cpu_blocks(l->N, ROWS); block++) {
         int32_t n0 = block * ROWS, rows = cpu_min(ROWS, l->N - n0);
-        float *dropped = threads + p.thread * (size_t)omp_get_thread_num();
-        float *tile = dropped + ROWS * DEPTH;
-        const float *at = scratch, *bt = (const float *)scratch + p.a;
+        const float *bt = (const float *)scratch + p.a;
+        project(threads + p.thread * (size_t)omp_get_thread_num(), at, l, n0, rows);
         for (int32_t i = 0; i < l->num_parts; i++) {
             const struct kern_lora_part *part = &l->parts[i];
-            size_t width = padded(part->rank), ld = size_align((size_t)part->out, LANE);
-            project(dropped, tile, at, l, part, n0, rows);
-            cpu_product((float *)y + (size_t)n0 * l->ldy + part->first, (size_t)l->ldy, tile, width,
-                        1, bt, ld, rows, part->out, part->rank);
-            at += width * (size_t)l->I;
-            bt += (size_t)part->rank * ld;
+            cpu_product((float *)y + (size_t)n0 * l->ldy + part->first, (size_t)l->ldy,
+                        l->h + (size_t)n0 * l->R + part->rank_first, (size_t)l->R, 1, bt,
+                        (size_t)part->out, rows, part->out, part->rank);
+            bt += weight_floats(part);
         }
     }
 }
 
-/* dh [N, R] = scale dy B, columns that no part owns are zero. */
-static void gradient_of_h(struct device *d, float *dh, float *turned, float *threads, size_t stride,
-                          const float *dy, const struct kern_lora *l)
+/* What a block of rows works with. `sums`: the chunk's; add: how the chunk's sums take this
+ * block's, the first one starts them. */
+struct backward {
+    const struct kern_lora *l;
+    float *dx, *sums;
+    const float *dy;
+    float *dh;    /* [ROWS, R] */
+    float *tiles; /* three of [ROWS, COLUMNS] */
+    int32_t lddx, n0, rows;
+    product *add;
+};
+
+/* dh = scale dy B and dB += dy^T h (turned: h^T dy, unscaled) while columns of dy are in the
+ * cache. */
+static void read_dy(const struct backward *b, const struct kern_lora_part *part, float *db)
 {
-    float *b = turned;
-    for (int32_t i = 0; i < l->num_parts; i++) {
-        const struct kern_lora_part *part = &l->parts[i];
-        size_t width = padded(part->rank);
-        for (int32_t o = 0; o < part->out; o++)
-            for (size_t r = 0; r < width; r++)
-                b[(size_t)o * width + r] =
-                    r < (size_t)part->rank ? part->scale * part->b[(size_t)o * part->rank + r] : 0;
-        b += (size_t)part->out * width;
+    const struct kern_lora *l = b->l;
+    size_t R = (size_t)l->R, ldy = (size_t)l->ldy, out = (size_t)part->out;
+    const float *dy = b->dy + (size_t)b->n0 * ldy + part->first;
+    const float *h = l->h + (size_t)b->n0 * R + part->rank_first;
+    float *dh = b->dh + part->rank_first;
+    for (int32_t o = 0; o < part->out; o += WIDE) {
+        int32_t wide = cpu_min(WIDE, part->out - o);
+        cpu_product(dh, R, dy + o, ldy, 1, part->b + (size_t)o * part->rank, (size_t)part->rank,
+                    b->rows, part->rank, wide);
+        for (int32_t j = o; j < o + wide; j += COLUMNS)
+            b->add(db + j, out, h, 1, R, dy + j, ldy, part->rank, cpu_min(COLUMNS, o + wide - j),
+                   b->rows);
     }
-#pragma omp parallel for num_threads(d->threads) schedule(static)
-    for (int32_t block = 0; block < cpu_blocks(l->N, ROWS); block++) {
-        int32_t n0 = block * ROWS, rows = cpu_min(ROWS, l->N - n0);
-        float *tile = threads + stride * (size_t)omp_get_thread_num();
-        const float *weights = turned;
-        memset(dh + (size_t)n0 * l->R, 0, (size_t)rows * l->R * sizeof(float));
-        for (int32_t i = 0; i < l->num_parts; i++) {
-            const struct kern_lora_part *part = &l->parts[i];
-            size_t width = padded(part->rank);
-            memset(tile, 0, (size_t)rows * width * sizeof(float));
-            cpu_product(tile, width, dy + (size_t)n0 * l->ldy + part->first, (size_t)l->ldy, 1,
-                        weights, width, rows, (int)width, part->out);
-            for (int32_t n = 0; n < rows; n++)
-                memcpy(dh + (size_t)(n0 + n) * l->R + part->rank_first, tile + (size_t)n * width,
-                       (size_t)part->rank * sizeof(float));
-            weights += (size_t)part->out * width;
-        }
-    }
+    for (int32_t n = 0; n < b->rows; n++)
+        for (int32_t r = 0; r < part->rank; r++) dh[(size_t)n * R + (size_t)r] *= part->scale;
 }
 
-/* db [out, rank] += scale dy^T h for `width` outputs from o0: h^T dy in a tile, then turned. */
-static void gradient_of_b(float *tile, const float *dy, const struct kern_lora *l,
-                          const struct kern_lora_part *part, int32_t o0, int32_t width)
+/* dA += dh^T x and dx += dh A of a run under one mask (none). */
+static void read_x(const struct backward *b, struct run run, product *add_dx)
 {
-    memset(tile, 0, (size_t)part->rank * COLUMNS * sizeof(float));
-    for (int32_t n0 = 0; n0 < l->N; n0 += STRIP)
-        cpu_product(tile, COLUMNS, l->h + (size_t)n0 * l->R + part->rank_first, 1, (size_t)l->R,
-                    dy + (size_t)n0 * l->ldy + part->first + o0, (size_t)l->ldy, part->rank, width,
-                    cpu_min(STRIP, l->N - n0));
-    for (int32_t o = 0; o < width; o++)
-        for (int32_t r = 0; r < part->rank; r++)
-            part->db[(size_t)(o0 + o) * part->rank + r] +=
-                part->scale * tile[(size_t)r * COLUMNS + o];
-}
-
-/* da and dx for `width` columns of x from i0, all parts under one mask (none). */
-static void gradient_plain(float *dx, float *da, const float *dh, const struct kern_lora *l,
-                           int32_t lddx, int32_t i0, int32_t width)
-{
-    size_t R = (size_t)l->R, I = (size_t)l->I;
-    for (int32_t n0 = 0; n0 < l->N; n0 += STRIP) {
-        int32_t rows = cpu_min(STRIP, l->N - n0);
-        const float *dhn = dh + (size_t)n0 * R, *x = (const float *)l->x + (size_t)n0 * l->ldx + i0;
-        cpu_product(da + i0, I, dhn, 1, R, x, (size_t)l->ldx, l->R, width, rows);
-        if (dx)
-            cpu_product(dx + (size_t)n0 * lddx + i0, (size_t)lddx, dhn, R, 1, l->a + i0, I, rows,
-                        width, l->R);
+    const struct kern_lora *l = b->l;
+    size_t R = (size_t)l->R, I = (size_t)l->I, a_at = (size_t)run.first * I;
+    const float *x = (const float *)l->x + (size_t)b->n0 * l->ldx, *dh = b->dh + run.first;
+    for (int32_t i = 0; i < l->I; i += WIDE) {
+        int32_t wide = cpu_min(WIDE, l->I - i);
+        for (int32_t j = i; j < i + wide; j += COLUMNS)
+            b->add(b->sums + a_at + j, I, dh, 1, R, x + j, (size_t)l->ldx, run.ranks,
+                   cpu_min(COLUMNS, i + wide - j), b->rows);
+        if (b->dx)
+            add_dx(b->dx + (size_t)b->n0 * b->lddx + i, (size_t)b->lddx, dh, R, 1, l->a + a_at + i,
+                   I, b->rows, wide, run.ranks);
     }
 }
 
-/* The same under a mask a part: rows in blocks, since mask and masked x live in tiles. */
-static void gradient_dropped(float *dx, float *da, const float *dh, float *tiles,
-                             const struct kern_lora *l, int32_t lddx, int32_t i0, int32_t width)
+/* The same under the mask of one part; mask and masked x live in tiles. */
+static void read_x_dropped(const struct backward *b, const struct kern_lora_part *part)
 {
-    float *keep = tiles, *x = keep + ROWS * COLUMNS, *g = x + ROWS * COLUMNS;
-    size_t R = (size_t)l->R, I = (size_t)l->I;
-    for (int32_t i = 0; i < l->num_parts; i++) {
-        const struct kern_lora_part *part = &l->parts[i];
-        size_t a_at = (size_t)part->rank_first * I + (size_t)i0;
-        for (int32_t n0 = 0; n0 < l->N; n0 += ROWS) {
-            int32_t rows = cpu_min(ROWS, l->N - n0);
-            const float *dhn = dh + (size_t)n0 * R + part->rank_first;
-            drop(x, COLUMNS, keep, l, part->module, n0, rows, i0, width);
-            cpu_product(da + a_at, I, dhn, 1, R, x, COLUMNS, part->rank, width, rows);
-            if (!dx) continue;
-            memset(g, 0, (size_t)rows * COLUMNS * sizeof(float));
-            cpu_product(g, COLUMNS, dhn, R, 1, l->a + a_at, I, rows, width, part->rank);
-            for (int32_t n = 0; n < rows; n++) {
-                float *row = dx + (size_t)(n0 + n) * lddx + i0;
+    const struct kern_lora *l = b->l;
+    float *keep = b->tiles, *x = keep + ROWS * COLUMNS, *g = x + ROWS * COLUMNS;
+    const float *dh = b->dh + part->rank_first;
+    size_t R = (size_t)l->R, I = (size_t)l->I, a_at = (size_t)part->rank_first * I;
+    for (int32_t i = 0; i < l->I; i += COLUMNS) {
+        int32_t width = cpu_min(COLUMNS, l->I - i);
+        drop(x, COLUMNS, keep, l, part->module, b->n0, b->rows, i, width);
+        b->add(b->sums + a_at + i, I, dh, 1, R, x, COLUMNS, part->rank, width, b->rows);
+        if (!b->dx) continue;
+        cpu_product_new(g, COLUMNS, dh, R, 1, l->a + a_at + i, I, b->rows, width, part->rank);
+        for (int32_t n = 0; n < b->rows; n++) {
+            float *row = b->dx + (size_t)(b->n0 + n) * b->lddx + i;
 #pragma omp simd
-                for (int32_t j = 0; j < width; j++)
-                    row[j] += g[n * COLUMNS + j] * keep[n * COLUMNS + j];
-            }
+            for (int32_t j = 0; j < width; j++)
+                row[j] += g[n * COLUMNS + j] * keep[n * COLUMNS + j];
         }
+    }
+}
+
+static void backward_rows(const struct backward *b, int accumulate)
+{
+    const struct kern_lora *l = b->l;
+    float *db = b->sums + size_align((size_t)l->R * (size_t)l->I, LANE);
+    memset(b->dh, 0, (size_t)b->rows * (size_t)l->R * sizeof(float));
+    for (int32_t i = 0; i < l->num_parts; i++) {
+        read_dy(b, &l->parts[i], db);
+        db += weight_floats(&l->parts[i]);
+    }
+    for (int32_t i = 0; l->dropout.p == 0 && i < l->num_parts;) {
+        product *add_dx = i || accumulate ? cpu_product : cpu_product_new;
+        read_x(b, next_run(l, &i), add_dx);
+    }
+    if (l->dropout.p == 0) return;
+    if (b->dx && !accumulate)
+        for (int32_t n = b->n0; n < b->n0 + b->rows; n++)
+            memset(b->dx + (size_t)n * b->lddx, 0, (size_t)l->I * sizeof(float));
+    for (int32_t i = 0; i < l->num_parts; i++) read_x_dropped(b, &l->parts[i]);
+}
+
+/* The first chunk's sums become those of all, `n` floats, added in order. */
+static void join(struct device *d, float *sums, size_t stride, int32_t chunks, size_t n)
+{
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+    for (int64_t block = 0; block < (int64_t)((n + WIDE - 1) / WIDE); block++) {
+        size_t first = (size_t)block * WIDE, end = size_min(n, first + WIDE);
+        for (int32_t c = 1; c < chunks; c++) {
+            const float *from = sums + (size_t)c * stride;
+#pragma omp simd
+            for (size_t i = first; i < end; i++) sums[i] += from[i];
+        }
+    }
+}
+
+static void add_gradients(struct device *d, float *da, const float *sums, const struct kern_lora *l)
+{
+    const float *db = sums + size_align((size_t)l->R * (size_t)l->I, LANE);
+    for (int32_t i = 0; i < l->num_parts;) {
+        struct run run = next_run(l, &i);
+        size_t first = (size_t)run.first * l->I, end = first + (size_t)run.ranks * l->I;
+#pragma omp parallel for simd num_threads(d->threads) schedule(static)
+        for (size_t j = first; j < end; j++) da[j] += sums[j];
+    }
+    for (int32_t i = 0; i < l->num_parts; i++) {
+        const struct kern_lora_part *part = &l->parts[i];
+#pragma omp parallel for num_threads(d->threads) schedule(static)
+        for (int32_t o = 0; o < part->out; o++)
+            for (int32_t r = 0; r < part->rank; r++)
+                part->db[(size_t)o * part->rank + r] += part->scale * db[(size_t)r * part->out + o];
+        db += weight_floats(part);
     }
 }
 
@@ -222,25 +271,27 @@ void cpu_lora_backward(struct device *d, void *dx, float *da, const void *dy,
                        const struct kern_lora *l, int32_t lddx, int accumulate, void *scratch)
 {
     struct plan p = plan_scratch(d, l);
-    float *turned = scratch, *dh = turned + p.a + p.b, *threads = dh + p.dh;
-    gradient_of_h(d, dh, turned, threads, p.thread, dy, l);
-    for (int32_t i = 0; i < l->num_parts; i++) {
-        const struct kern_lora_part *part = &l->parts[i];
-#pragma omp parallel for num_threads(d->threads) schedule(static)
-        for (int32_t block = 0; block < cpu_blocks(part->out, COLUMNS); block++)
-            gradient_of_b(threads + p.thread * (size_t)omp_get_thread_num(), dy, l, part,
-                          block * COLUMNS, cpu_min(COLUMNS, part->out - block * COLUMNS));
+    float *sums = scratch, *threads = sums + p.sums * p.chunks;
+    int32_t each = cpu_blocks(cpu_blocks(l->N, ROWS), (int32_t)p.chunks) * ROWS; /* rows a chunk */
+    int32_t chunks = cpu_blocks(l->N, each);
+    if (l->N == 0) return;
+#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
+    for (int32_t chunk = 0; chunk < chunks; chunk++) {
+        float *own = threads + p.thread * (size_t)omp_get_thread_num();
+        struct backward b = {.l = l,
+                             .dx = dx,
+                             .sums = sums + (size_t)chunk * p.sums,
+                             .dy = dy,
+                             .dh = own,
+                             .tiles = own + (size_t)ROWS * (size_t)l->R,
+                             .lddx = lddx,
+                             .add = cpu_product_new};
+        int32_t end = cpu_min(l->N, (chunk + 1) * each);
+        for (b.n0 = chunk * each; b.n0 < end; b.n0 += ROWS, b.add = cpu_product) {
+            b.rows = cpu_min(ROWS, end - b.n0);
+            backward_rows(&b, accumulate);
+        }
     }
-#pragma omp parallel for num_threads(d->threads) schedule(static)
-    for (int32_t block = 0; block < cpu_blocks(l->I, COLUMNS); block++) {
-        int32_t i0 = block * COLUMNS, width = cpu_min(COLUMNS, l->I - i0);
-        if (dx && !accumulate)
-            for (int32_t n = 0; n < l->N; n++)
-                memset((float *)dx + (size_t)n * lddx + i0, 0, (size_t)width * sizeof(float));
-        if (l->dropout.p > 0)
-            gradient_dropped(dx, da, dh, threads + p.thread * (size_t)omp_get_thread_num(), l, lddx,
-                             i0, width);
-        else
-            gradient_plain(dx, da, dh, l, lddx, i0, width);
-    }
+    join(d, sums, p.sums, chunks, p.sums);
+    add_gradients(d, da, sums, l);
 }

@@ -67,30 +67,26 @@ struct product {
 #undef PRODUCT_TARGET
 #endif
 
-/* The last width % 4 columns, one by one. */
-CPU_INLINE void narrow(const struct product *p, int i, int j, int rows)
-{
-    for (int end = i + rows; i < end; i++)
-        for (int col = j; col < p->width; col++) {
-            float *c = p->c + (size_t)i * p->ldc + col, sum = p->fresh ? 0 : *c;
-            const float *a = p->a + (size_t)i * p->stride_a, *b = p->b + col;
-            for (int k = 0; k < p->depth; k++) sum += a[k * p->stride_k] * b[k * p->ldb];
-            *c = sum;
-        }
-}
-
 /* Columns from j on while blocks of this shape fit, rows i ... i + rows. */
-#define COLUMNS(block, lane, rows, vectors)                                                   \
-    for (; j + (lane) * (vectors) <= p->width; j += (lane) * (vectors))                       \
-    block(p->c + (size_t)i * p->ldc + j, p->ldc, p->a + (size_t)i * p->stride_a, p->stride_a, \
-          p->stride_k, p->b + j, p->ldb, p->depth, p->fresh, rows, vectors)
+#define COLUMNS(block, lane, rows, vectors)                             \
+    for (; j + (lane) * (vectors) <= p->width; j += (lane) * (vectors)) \
+    block(p, i, j, rows, vectors, lane)
+
+/* The last width % 4. */
+#define REMAINDER(block, rows)      \
+    if (p->width - j == 1)          \
+        block(p, i, j, rows, 1, 1); \
+    else if (p->width - j == 2)     \
+        block(p, i, j, rows, 1, 2); \
+    else if (p->width - j == 3)     \
+    block(p, i, j, rows, 1, 3)
 
 CPU_INLINE void panel_portable(const struct product *p, int i, const int rows)
 {
     int j = 0;
     if (rows <= 4) COLUMNS(block_portable4, 4, rows, 2);
     COLUMNS(block_portable4, 4, rows, 1);
-    narrow(p, i, j, rows);
+    REMAINDER(block_portable4, rows);
 }
 
 static void product_portable(const struct product *p)
@@ -109,7 +105,7 @@ CPU_TARGET_AVX2 CPU_INLINE void panel_avx2(const struct product *p, int i, const
     if (rows <= 6) COLUMNS(block_avx2x8, 8, rows, 2);
     COLUMNS(block_avx2x8, 8, rows, 1);
     COLUMNS(block_avx2x4, 4, rows, 1);
-    narrow(p, i, j, rows);
+    REMAINDER(block_avx2x4, rows);
 }
 
 CPU_TARGET_AVX2 static void product_avx2(const struct product *p)
@@ -130,7 +126,7 @@ CPU_TARGET_AVX512 CPU_INLINE void panel_avx512(const struct product *p, int i, c
     COLUMNS(block_avx512x16, 16, rows, 1);
     COLUMNS(block_avx512x8, 8, rows, 1);
     COLUMNS(block_avx512x4, 4, rows, 1);
-    narrow(p, i, j, rows);
+    REMAINDER(block_avx512x4, rows);
 }
 
 CPU_TARGET_AVX512 static void product_avx512(const struct product *p)

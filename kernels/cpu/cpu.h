@@ -16,13 +16,6 @@
 #include "kernels/cpu/simd.h"
 #include "kernels/kernels.h"
 
-/* Going: attention and the small product still use it; new code takes CPU_LEVELS (simd.h). */
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
-#define CPU_CLONES __attribute__((target_clones("avx512f", "arch=haswell", "default")))
-#else
-#define CPU_CLONES
-#endif
-
 /* c[i][j] += sum_k a[i*stride_a + k*stride_k] b[k][j], i < rows, j < width, k < depth.
  * Row strides ldc, ldb. The sum starts from c and takes k in order, whatever the blocking, so any
  * cut of i, j or (in order) k gives the same bits. Widths that are multiples of 16 are fast, of 8

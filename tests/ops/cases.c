@@ -38,7 +38,6 @@ const struct op_case op_cases[] = {
     {OP_lora, .N = 33, .I = 600, .O = 150, .R = 5, .parts = 3, .p = 0.5f, .frozen = 1},
     {OP_lora, .N = 1, .I = 7, .O = 4, .R = 2, .parts = 3, .frozen = 1},
     {OP_lora, .N = 64, .I = 128, .O = 70, .R = 40, .parts = 3, .p = 0.1f},
-
     {OP_attention, .H = 2, .KV = 2, .D = 16, .cut = CUT_RAGGED, .pad = 3},
     {OP_attention, .H = 4, .KV = 2, .D = 8, .cut = CUT_RAGGED},
     {OP_attention, .H = 4, .KV = 1, .D = 64, .cut = CUT_RAGGED, .pad = 1},
@@ -80,6 +79,11 @@ const struct op_case op_cases[] = {
 
     {OP_adamw, .N = 1},
     {OP_adamw, .N = 9001},
+
+    /* at the end, since a case's number seeds its values */
+    {OP_lora, .N = 1090, .I = 33, .O = 24, .R = 8, .parts = 3, .accumulate = 1}, /* 9 sums */
+    {OP_lora, .N = 1090, .I = 20, .O = 12, .R = 4, .parts = 1, .p = 0.1f},
+    {OP_attention, .N = 400, .H = 3, .KV = 1, .D = 48, .cut = CUT_ONE, .window = 150, .pad = 1},
 };
 
 const int num_op_cases = sizeof op_cases / sizeof *op_cases;

@@ -184,6 +184,18 @@ static void lora_backward(void *p)
     dev.k->lora_backward(&dev, c->dx, c->da, c->y, &c->l, c->l.I, 1, c->scratch);
 }
 
+/* Rate of the bytes that have to move (dropout does not count) and of the arithmetic. */
+static void print_lora(const char *way, int32_t N, int32_t I, int32_t out, int32_t parts,
+                       int32_t rank, float p, double seconds, double floats)
+{
+    char text[80];
+    double flops = 2.0 * N * rank * parts * ((double)I + out) * (way[0] == 'b' ? 2 : 1);
+    snprintf(text, sizeof text, "  %-8s %d x %d x %d*%d r %d p %g", way, N, I, parts, out, rank, p);
+    printf("%-44s %9.3f ms %7.1f GB/s %4.0f %% %7.1f GF/s\n", text, seconds * 1e3,
+           floats * 4 / seconds / 1e9, 100 * floats * 4 / seconds / 1e9 / copy,
+           flops / seconds / 1e9);
+}
+
 static void bench_lora_at(int32_t N, int32_t I, int32_t out, int32_t parts, int32_t rank, float p)
 {
     int32_t position[4096], document[4096] = {0}, R = rank * parts, O = out * parts;
@@ -203,26 +215,26 @@ static void bench_lora_at(int32_t N, int32_t I, int32_t out, int32_t parts, int3
                           .y = numbers(y),
                           .dx = numbers(x),
                           .da = numbers(a)};
-    char text[80];
     for (int32_t i = 0; i < N; i++) position[i] = i;
     for (int32_t i = 0; i < parts; i++)
         part[i] = (struct kern_lora_part){i * out, out,        i * rank,   rank,
                                           1,       numbers(b), numbers(b), (uint32_t)i};
     c.scratch = memory(dev.k->lora_scratch(&dev, &c.l));
-    double flops = 2.0 * N * ((double)R * I + (double)rank * O);
-    snprintf(text, sizeof text, "  forward  %d x %d x %d*%d r %d p %g", N, I, parts, out, rank, p);
-    print_rate(text, best(lora_forward, &c), flops);
-    snprintf(text, sizeof text, "  backward %d x %d x %d*%d r %d p %g", N, I, parts, out, rank, p);
-    print_rate(text, best(lora_backward, &c), 2 * flops);
+    /* x, y read and written; dy, x, dx read and written */
+    print_lora("forward", N, I, out, parts, rank, p, best(lora_forward, &c),
+               (double)N * (I + 2.0 * O));
+    print_lora("backward", N, I, out, parts, rank, p, best(lora_backward, &c),
+               (double)N * (O + 3.0 * I));
 }
 
 static void bench_lora(void)
 {
-    printf("\nLoRA N x I x parts*out\n");
+    printf("\nLoRA N x I x parts*out; y, dy, x and dx once, beside the copy bandwidth\n");
     bench_lora_at(2048, 384, 384, 3, 8, 0);
     bench_lora_at(2048, 384, 1024, 2, 8, 0);
     bench_lora_at(2048, 1024, 384, 1, 8, 0);
-    bench_lora_at(2048, 2048, 2048, 3, 16, 0);
+    bench_lora_at(2048, 384, 384, 1, 8, 0);
+    for (int32_t rank = 8; rank <= 64; rank *= 2) bench_lora_at(2048, 2048, 2048, 3, rank, 0);
     bench_lora_at(2048, 384, 384, 3, 8, 0.05f);
     bench_lora_at(2048, 2048, 2048, 3, 16, 0.05f);
 }

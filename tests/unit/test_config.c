@@ -328,12 +328,12 @@ static void test_tables(void **state)
         snprintf(setting, sizeof setting, "%s=%s", alias->spelling, alias->yes ? "true" : preset);
         snprintf(notice, sizeof notice, "command line: %s (%s) is taken as %s", alias->spelling,
                  alias->tool, config_name(alias->key));
-        int needs_lora = config_rows[alias->key].when == LORA_ONLY;
-        int needs_eval = config_rows[alias->key].when == EVAL_ONLY;
-        load_ok(&c, NULL,
-                OVERRIDES(setting, needs_lora   ? "finetuning=lora"
-                                   : needs_eval ? "val_size=0.5"
-                                                : "logging_steps=10"));
+        static const char *const needs[] = {
+            [LORA_ONLY] = "finetuning=lora", [EVAL_ONLY] = "val_size=0.5",
+            [PREFERENCE_ONLY] = "stage=dpo", [DPO_ONLY] = "stage=dpo",
+            [KTO_ONLY] = "stage=kto",        [SKIP_ONLY] = NULL};
+        const char *other = needs[config_rows[alias->key].when];
+        load_ok(&c, NULL, OVERRIDES(setting, other ? other : "logging_steps=10"));
         assert_non_null(strstr(said, notice));
         config_free(&c);
     }
@@ -354,6 +354,36 @@ static void test_tables(void **state)
         assert_int_equal(load(&c, NULL, OVERRIDES(setting), &e), want);
         config_free(&c);
     }
+}
+
+/* What the stage decides where the config says nothing, and stages that are names of losses. */
+static void test_preferences(void **state)
+{
+    (void)state;
+    struct config c;
+    load_ok(&c, "stage: dpo\n", NULL);
+    assert_true(c.learning_rate == 1e-6 && c.beta == 0.1 && c.prefix_sharing && c.disable_dropout);
+    assert_int_equal(c.loss_type.n, 1);
+    assert_string_equal(c.loss_type.items[0], "sigmoid");
+    assert_false(config_is_set(&c, KEY_learning_rate));
+    config_free(&c);
+    load_ok(&c, "stage: kto\nlearning_rate: 5e-7\n", NULL);
+    assert_true(c.learning_rate == 5e-7);
+    assert_string_equal(c.loss_type.items[0], "kto");
+    config_free(&c);
+    load_ok(&c, "stage: simpo\n", NULL);
+    assert_int_equal(c.stage, CONFIG_STAGE_DPO);
+    assert_true(c.learning_rate == 1e-6);
+    assert_string_equal(c.loss_type.items[0], "simpo");
+    assert_non_null(strstr(said, ":1: stage simpo is taken as dpo with loss_type simpo\n"));
+    config_free(&c);
+    load_ok(&c, "stage: orpo\nloss_type: orpo\n", NULL);
+    assert_int_equal(c.stage, CONFIG_STAGE_DPO);
+    config_free(&c);
+    load_ok(&c, "stage: dpo\nloss_type: [sigmoid, sft]\nloss_weights: [1, 0.5]\n", NULL);
+    assert_int_equal(c.loss_type.n, 2);
+    assert_string_equal(c.loss_weights.items[1], "0.5");
+    config_free(&c);
 }
 
 /* A config written out and read again is the same config, and writes out the same values. */
@@ -386,6 +416,10 @@ static void test_resolve(void **state)
     struct config c;
     round_trip(NULL, NULL, &c);
     assert_int_equal(c.max_length, 1024);
+    config_free(&c);
+    round_trip("stage: ipo\nbeta: 0.01\n", NULL, &c);
+    assert_int_equal(c.stage, CONFIG_STAGE_DPO);
+    assert_string_equal(c.loss_type.items[0], "ipo");
     config_free(&c);
     round_trip(everything, NULL, &c);
     check_everything(&c);
@@ -518,6 +552,7 @@ int main(void)
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_nulls),
         cmocka_unit_test(test_overrides),
+        cmocka_unit_test(test_preferences),
         cmocka_unit_test(test_aliases),
         cmocka_unit_test(test_tables),
         cmocka_unit_test(test_resolve),

@@ -231,6 +231,27 @@ static enum status exclude(const struct config *c, enum config_key a, enum confi
     return err_hint(e, "keep one of them");
 }
 
+/* A metric that only evaluations of pairs have. */
+static int needs_pairs(const struct config *c)
+{
+    return c->metric_for_best_model >= CONFIG_BEST_PREFERENCE && c->stage != CONFIG_STAGE_DPO;
+}
+
+/* Aligning without dropout (TRL's default) while the adapter asks for it. */
+static int has_dropout_without_effect(const struct config *c)
+{
+    return (c->stage == CONFIG_STAGE_DPO || c->stage == CONFIG_STAGE_KTO) && c->disable_dropout &&
+           c->finetuning == CONFIG_LORA && c->lora_dropout > 0;
+}
+
+static enum status exclude_dropout(const struct config *c, struct err *e)
+{
+    char other[384];
+    key_and_place(c, KEY_disable_dropout, other, sizeof other);
+    config_fail(c, KEY_lora_dropout, e, "%g has no effect with %s true", c->lora_dropout, other);
+    return err_hint(e, "set lora_dropout: 0, or disable_dropout: false");
+}
+
 /* Every key that was set must be honoured. */
 static enum status check_applicable(const struct config *c, struct err *e)
 {
@@ -260,6 +281,12 @@ static enum status check_values(const struct config *c, struct err *e)
         if (targets->n > 1 && !strcmp(targets->items[i], "all-linear"))
             return config_fail(c, KEY_lora_target_modules, e,
                                "all-linear already stands for the others");
+    if (has_dropout_without_effect(c)) return exclude_dropout(c, e);
+    if (needs_pairs(c)) {
+        config_fail(c, KEY_metric_for_best_model, e, "%s is there in stage dpo only",
+                    config_word(c, KEY_metric_for_best_model));
+        return err_hint(e, "take eval_loss");
+    }
     if (!targets->n) return config_fail(c, KEY_lora_target_modules, e, "names no layer");
     if (c->val_size > 0 && c->eval_dataset.n) return exclude(c, KEY_val_size, KEY_eval_dataset, e);
     if (c->overwrite_output_dir && c->resume_from_checkpoint)
@@ -267,6 +294,49 @@ static enum status check_values(const struct config *c, struct err *e)
     if (c->max_steps > 0 && config_is_set(c, KEY_num_train_epochs))
         return exclude(c, KEY_max_steps, KEY_num_train_epochs, e);
     return check_applicable(c, e);
+}
+
+/* A default that the stage replaces. The origin stays that of a default. */
+static enum status set_preset(struct config *c, enum config_key key, const char *preset,
+                              struct err *e)
+{
+    struct config_value v = {.scalar = {.text = preset}};
+    int null;
+    return config_set(c, key, &v, "default", &null, e);
+}
+
+/* stage: simpo is stage: dpo with loss_type: simpo. */
+static enum status settle_loss(struct config *c, struct err *e)
+{
+    const char *loss = config_word(c, KEY_stage);
+    if (c->stage < CONFIG_STAGE_DPO_LOSSES) return OK;
+    if (config_is_set(c, KEY_loss_type)) {
+        char other[384];
+        if (c->loss_type.n != 1 || strcmp(c->loss_type.items[0], loss)) {
+            key_and_place(c, KEY_loss_type, other, sizeof other);
+            config_fail(c, KEY_stage, e, "%s is another loss than %s says", loss, other);
+            return err_hint(e, "write stage: dpo and keep loss_type");
+        }
+    } else {
+        TRY(set_preset(c, KEY_loss_type, loss, e));
+        c->origin[KEY_loss_type] = c->origin[KEY_stage];
+    }
+    char place[300];
+    config_where(c, KEY_stage, place, sizeof place);
+    log_notice("%s: stage %s is taken as dpo with loss_type %s", place, loss, loss);
+    c->stage = CONFIG_STAGE_DPO;
+    return OK;
+}
+
+static enum status settle_stage(struct config *c, struct err *e)
+{
+    TRY(settle_loss(c, e));
+    for (size_t i = 0; i < config_num_stage_defaults; i++) {
+        const struct config_stage_default *d = &config_stage_defaults[i];
+        if (d->stage == c->stage && !config_is_set(c, d->key))
+            TRY(set_preset(c, d->key, d->preset, e));
+    }
+    return OK;
 }
 
 enum status config_load(struct config *c, const char *path, const char *const *overrides,
@@ -282,6 +352,7 @@ enum status config_load(struct config *c, const char *path, const char *const *o
     if (!s && c->max_steps > 0) s = settle(c, KEY_max_steps, KEY_num_train_epochs, e);
     if (!s && c->val_size > 0 && c->eval_dataset.n)
         s = settle(c, KEY_val_size, KEY_eval_dataset, e);
+    if (!s) s = settle_stage(c, e);
     if (!s) s = check_values(c, e);
     if (s) config_free(c);
     return s;

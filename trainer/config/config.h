@@ -35,7 +35,19 @@
 
 /* The words of keys.h, in its order. */
 enum config_save_dtype { CONFIG_SAVE_AUTO, CONFIG_SAVE_FP32, CONFIG_SAVE_BF16, CONFIG_SAVE_FP16 };
-enum config_stage { CONFIG_STAGE_PT, CONFIG_STAGE_SFT };
+enum config_stage {
+    CONFIG_STAGE_PT,
+    CONFIG_STAGE_SFT,
+    CONFIG_STAGE_DPO,
+    CONFIG_STAGE_KTO,
+    CONFIG_STAGE_DPO_LOSSES /* from here on names of losses: the config then holds dpo */
+};
+enum config_f_divergence_type {
+    CONFIG_F_REVERSE_KL,
+    CONFIG_F_FORWARD_KL,
+    CONFIG_F_JS_DIVERGENCE,
+    CONFIG_F_ALPHA_DIVERGENCE
+};
 enum config_train_on { CONFIG_TRAIN_ASSISTANT, CONFIG_TRAIN_LAST, CONFIG_TRAIN_ALL };
 enum config_add_special_tokens { CONFIG_ADD_AUTO, CONFIG_ADD_NEVER };
 enum config_loss_reduction { CONFIG_TOKEN_MEAN, CONFIG_MICROBATCH_MEAN };
@@ -51,7 +63,12 @@ enum config_finetuning { CONFIG_FULL, CONFIG_LORA };
 enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_NULL };
 enum config_precision { CONFIG_PRECISION_AUTO, CONFIG_PRECISION_FP32 };
 enum config_gradient_checkpointing { CONFIG_CHECKPOINT_NONE, CONFIG_CHECKPOINT_FULL };
-enum config_metric_for_best_model { CONFIG_BEST_LOSS, CONFIG_BEST_ACCURACY };
+enum config_metric_for_best_model {
+    CONFIG_BEST_LOSS,
+    CONFIG_BEST_ACCURACY,
+    CONFIG_BEST_PREFERENCE,
+    CONFIG_BEST_MARGIN
+};
 enum config_on_nan { CONFIG_NAN_STOP, CONFIG_NAN_SKIP };
 enum config_on_spike { CONFIG_SPIKE_NONE, CONFIG_SPIKE_WARN, CONFIG_SPIKE_SKIP, CONFIG_SPIKE_STOP };
 enum config_on_disk_full { CONFIG_DISK_FULL_STOP, CONFIG_DISK_FULL_CONTINUE };

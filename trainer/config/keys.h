@@ -39,22 +39,24 @@
     X(save_dtype, CHOICE, "auto", WORDS("auto", "fp32", "bf16", "fp16"), ALWAYS, \
       "type of saved weights; auto: the base's for models, fp32 for adapters") \
     S("Data") \
-    X(stage, CHOICE, "sft", WORDS("pt", "sft") \
-      LATER("dpo", "kto", "simpo", "orpo", "cpo", "ipo", "rm", "ppo"), ALWAYS, \
-      "what is learned: pt plain text, sft instructions or conversations") \
+    X(stage, CHOICE, "sft", WORDS("pt", "sft", "dpo", "kto", "ipo", "simpo", "orpo", "cpo") \
+      LATER("rm", "ppo"), ALWAYS, \
+      "what is learned: pt plain text, sft instructions or conversations, dpo pairs of a better " \
+      "and a worse reply (ipo, simpo, orpo, cpo: dpo with that loss_type), kto replies judged one " \
+      "by one") \
     X(datasets, DATASETS, "", ANY, ALWAYS, \
       "files to train on: a path, paths with commas, or a list of {path, format}") \
     X(eval_dataset, DATASETS, "", ANY, ALWAYS, \
       "files to evaluate on, written like datasets") \
     X(val_size, REAL, "0", RANGE(0, 1e9), ALWAYS, \
       "part of the training documents held out: below 1 a fraction, otherwise a count") \
-    X(template, STRING, "", ANY, STAGE_SFT_ONLY, \
+    X(template, STRING, "", ANY, CHAT_ONLY, \
       "prompt template: alpaca, vicuna, llama2, llama3, chatml, zephyr, orca, solar") \
-    X(add_special_tokens, CHOICE, "auto", WORDS("auto", "never"), STAGE_SFT_ONLY, \
+    X(add_special_tokens, CHOICE, "auto", WORDS("auto", "never"), CHAT_ONLY, \
       "special tokens of the template that the tokenizer lacks: add and train them, or refuse") \
     X(train_on, CHOICE, "assistant", WORDS("assistant", "last", "all"), STAGE_SFT_ONLY, \
       "what of a conversation is learned: every reply, the last reply, all of the text") \
-    X(tokenize_whole, FLAG, "false", ANY, STAGE_SFT_ONLY, \
+    X(tokenize_whole, FLAG, "false", ANY, CHAT_ONLY, \
       "tokenize prompt and reply as one text (Stanford, TRL), not cut where supervision changes") \
     X(max_length, INT, "1024", RANGE(2, 1 << 24), ALWAYS, \
       "tokens; longer documents lose their end, packed rows are filled up to this") \
@@ -62,16 +64,16 @@
       "put several documents into a row of max_length, best fit; they do not see each other") \
     S("Batches") \
     X(per_device_train_batch_size, INT, "8", RANGE(1, 1 << 20), ALWAYS, \
-      "documents in a micro-batch (packed: rows of max_length)") \
+      "documents (dpo: pairs) in a micro-batch (packed: rows of max_length)") \
     X(per_device_eval_batch_size, INT, "8", RANGE(1, 1 << 20), EVAL_ONLY, \
       "the same while evaluating") \
     X(gradient_accumulation_steps, INT, "1", RANGE(1, 1 << 20), ALWAYS, \
       "micro-batches in a step") \
     X(loss_reduction, CHOICE, "token_mean", WORDS("token_mean", "microbatch_mean"), ALWAYS, \
-      "mean over the step's trained tokens, or mean of the micro-batches' means") \
+      "mean over the step's trained tokens (or pairs), or mean of the micro-batches' means") \
     S("Optimisation") \
     X(learning_rate, REAL, "2e-5", RANGE(0, 100), ALWAYS, \
-      "peak learning rate") \
+      "peak learning rate; where it is not given, 1e-6 in the stages dpo and kto") \
     X(lr_scheduler_type, CHOICE, "linear", \
       WORDS("linear", "cosine", "cosine_with_min_lr", "constant", "constant_with_warmup") \
       LATER("cosine_with_restarts", "polynomial", "inverse_sqrt", "reduce_lr_on_plateau", \
@@ -117,6 +119,48 @@
       "modules trained whole beside the adapter and saved in it: embed_tokens, lm_head, norm") \
     X(trainable_tokens, LIST, "", ANY, LORA_ONLY, \
       "tokens whose rows of embedding and head are trained, as the tokenizer spells them") \
+    X(adapter_name_or_path, STRING, "", ANY, LORA_ONLY, \
+      "a LoRA adapter of this base to go on from, and the reference of dpo and kto; it must be of " \
+      "the shape that this config asks for") \
+    S("Preferences") \
+    X(loss_type, LIST, "", ANY, PREFERENCE_ONLY, \
+      "what the pairs are held to, several losses are added up: sigmoid unless given, kto in stage " \
+      "kto") \
+    X(loss_weights, LIST, "", ANY, PREFERENCE_ONLY, \
+      "what each of loss_type is multiplied by; default: 1") \
+    X(beta, REAL, "0.1", RANGE(0, 1e6), PREFERENCE_ONLY, \
+      "how much a distance from the reference is worth") \
+    X(label_smoothing, REAL, "0", RANGE(0, 0.5), DPO_ONLY, \
+      "how often the preferences are taken to be wrong") \
+    X(f_divergence_type, CHOICE, "reverse_kl", \
+      WORDS("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"), DPO_ONLY, \
+      "by what the distance from the reference is measured") \
+    X(f_alpha_divergence_coef, REAL, "0.5", RANGE(-1e3, 1e3), ALPHA_ONLY, \
+      "the alpha of alpha_divergence, which is not 1") \
+    X(ld_alpha, REAL, "1", RANGE(0, 1), DPO_ONLY, \
+      "weight of a reply's tokens beyond the length of the shorter one") \
+    X(use_weighting, FLAG, "false", ANY, DPO_ONLY, \
+      "weight pairs by how likely the model would say both replies (WPO)") \
+    X(cpo_alpha, REAL, "1", RANGE(0, 1e6), DPO_ONLY, \
+      "of simpo and cpo: weight of the chosen replies' cross-entropy; 0 is SimPO by its paper") \
+    X(simpo_gamma, REAL, "0.5", RANGE(0, 1e6), DPO_ONLY, \
+      "of simpo: by how much the chosen reply has to be ahead") \
+    X(desirable_weight, REAL, "1", RANGE(0, 1e6), KTO_ONLY, \
+      "of replies judged good") \
+    X(undesirable_weight, REAL, "1", RANGE(0, 1e6), KTO_ONLY, \
+      "of replies judged bad") \
+    X(prefix_sharing, FLAG, "true", ANY, DPO_ONLY, \
+      "compute the prompt of a pair once for both replies: the same numbers for less") \
+    X(ref_model, STRING, "", ANY, PREFERENCE_ONLY, \
+      "directory of the reference model; default: model_name_or_path as it is before the first " \
+      "step, adapter_name_or_path included") \
+    X(ref_adapter, STRING, "", ANY, PREFERENCE_ONLY, \
+      "a LoRA adapter of the reference; default: adapter_name_or_path; base: without any") \
+    X(disable_dropout, FLAG, "true", ANY, PREFERENCE_ONLY, \
+      "no dropout in model and reference; then lora_dropout must be 0") \
+    X(precompute_ref_log_probs, FLAG, "false", ANY, PREFERENCE_ONLY, \
+      "run the reference over the data once, before the first step, and keep what it says in the " \
+      "cache beside output_dir for this and later runs") \
     S("Machine") \
     X(device, CHOICE, "auto", WORDS("auto", "cpu", "null") \
       LATER("cuda", "gpu"), ALWAYS, \
@@ -143,7 +187,8 @@
     X(load_best_model_at_end, FLAG, "false", ANY, EVAL_ONLY, \
       "save the weights of the best evaluation, not the last ones; the best gets a checkpoint") \
     X(metric_for_best_model, CHOICE, "eval_loss", \
-      WORDS("eval_loss", "eval_mean_token_accuracy"), EVAL_ONLY, \
+      WORDS("eval_loss", "eval_mean_token_accuracy", "eval_rewards/accuracies", \
+            "eval_rewards/margins"), EVAL_ONLY, \
       "by what the best evaluation is known") \
     X(early_stopping_patience, INT, "0", RANGE(0, 1 << 20), EVAL_ONLY, \
       "end after so many evaluations in a row that were not the best; 0: never") \

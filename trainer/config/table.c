@@ -90,6 +90,15 @@ const struct config_alias config_aliases[] = {
     SAME("enable_activation_checkpointing", gradient_checkpointing, "torchtune"),
     SAME("activation_checkpointing", gradient_checkpointing, "DeepSpeed"),
     SAME("r", lora_r, "PEFT"),
+    SAME("lora_model_dir", adapter_name_or_path, "axolotl"),
+    SAME("pref_beta", beta, "LLaMA-Factory"),
+    SAME("pref_loss", loss_type, "LLaMA-Factory"),
+    SAME("dpo_label_smoothing", label_smoothing, "LLaMA-Factory"),
+    SAME("ref_model_adapters", ref_adapter, "LLaMA-Factory"),
+    SAME("ref_model_name_or_path", ref_model, "others"),
+    SAME("gamma", simpo_gamma, "OpenRLHF"),
+    SAME("kto_chosen_weight", desirable_weight, "LLaMA-Factory"),
+    SAME("kto_rejected_weight", undesirable_weight, "LLaMA-Factory"),
     SAME("target_modules", lora_target_modules, "PEFT"),
     SAME("random_state", seed, "Unsloth"),
     SAME("model_name", model_name_or_path, "Unsloth"),
@@ -116,26 +125,19 @@ const struct config_stranger config_strangers[] = {
     LATER_KEY("deterministic", "true|yes|on"),
     {"trainable_token_indices", "none|null", "write trainable_tokens: the tokens as text", 0},
     {"resize_vocab", "true|yes|on", "set add_special_tokens: auto or never", 0},
-    LATER_KEY("beta", NULL),
-    LATER_KEY("loss_type", "nll"),
-    LATER_KEY("loss_weights", NULL),
-    LATER_KEY("label_smoothing", "0|0.0"),
     LATER_KEY("label_smoothing_factor", "0|0.0"),
-    LATER_KEY("cpo_alpha", NULL),
-    LATER_KEY("simpo_gamma", NULL),
-    LATER_KEY("desirable_weight", NULL),
-    LATER_KEY("undesirable_weight", NULL),
-    LATER_KEY("prefix_sharing", OFF),
-    LATER_KEY("ref_model", "none|null"),
-    LATER_KEY("disable_dropout", OFF),
-    LATER_KEY("precompute_ref_log_probs", OFF),
     LATER_KEY("load_in_4bit", OFF),
     LATER_KEY("load_in_8bit", OFF),
     LATER_KEY("quantization_bit", "none|null"),
     LATER_KEY("use_dora", OFF),
     LATER_KEY("peft_use_dora", OFF),
-    LATER_KEY("adapter_name_or_path", "none|null"),
-    LATER_KEY("lora_model_dir", "none|null"),
+    LATER_KEY("sync_ref_model", OFF),
+    LATER_KEY("reference_free", OFF),
+    LATER_KEY("max_prompt_length", NULL),
+    {"truncation_mode", "keep_start", "documents lose their end: keep_start", 0},
+    {"discopop_tau", "0.05", "discopop's temperature is 0.05, as in its paper", 0},
+    {"precompute_ref_batch_size", "*", "set per_device_eval_batch_size", 0},
+    {"generate_during_eval", OFF, "set sample_prompts", 0},
     LATER_KEY("neftune_noise_alpha", "none|null"),
     LATER_KEY("deepspeed", "none|null"),
     LATER_KEY("fsdp", "none|null"),
@@ -207,10 +209,20 @@ static const struct {
     {KEY_gradient_checkpointing, "off", "none"},
     {KEY_gradient_checkpointing, "no", "none"},
     {KEY_metric_for_best_model, "loss", "eval_loss"},
+    {KEY_metric_for_best_model, "rewards/accuracies", "eval_rewards/accuracies"},
+    {KEY_metric_for_best_model, "rewards/margins", "eval_rewards/margins"},
     {KEY_eval_steps, "no", "none"},
     {KEY_report_to, "all", "html, tensorboard"},
     {KEY_save_steps, "no", "none"},
 };
+
+const struct config_stage_default config_stage_defaults[] = {
+    {CONFIG_STAGE_DPO, KEY_learning_rate, "1e-6"},
+    {CONFIG_STAGE_KTO, KEY_learning_rate, "1e-6"},
+    {CONFIG_STAGE_DPO, KEY_loss_type, "sigmoid"},
+    {CONFIG_STAGE_KTO, KEY_loss_type, "kto"},
+};
+const size_t config_num_stage_defaults = COUNT(config_stage_defaults);
 
 int config_find(const char *name)
 {
@@ -262,6 +274,14 @@ const char *config_kind_text(enum config_kind kind)
 
 static int always(const struct config *c) { return (void)c, 1; }
 static int is_sft(const struct config *c) { return c->stage == CONFIG_STAGE_SFT; }
+static int is_dpo(const struct config *c) { return c->stage == CONFIG_STAGE_DPO; }
+static int is_kto(const struct config *c) { return c->stage == CONFIG_STAGE_KTO; }
+static int has_preferences(const struct config *c) { return is_dpo(c) || is_kto(c); }
+static int has_chats(const struct config *c) { return c->stage != CONFIG_STAGE_PT; }
+static int has_alpha(const struct config *c)
+{
+    return c->f_divergence_type == CONFIG_F_ALPHA_DIVERGENCE;
+}
 static int evaluates(const struct config *c) { return c->val_size > 0 || c->eval_dataset.n; }
 static int goes_by_epochs(const struct config *c) { return c->max_steps < 0; }
 static int is_lora(const struct config *c) { return c->finetuning == CONFIG_LORA; }
@@ -293,6 +313,11 @@ int config_applies(const struct config *c, enum config_key key, const char **wan
     } rules[] = {
         [ALWAYS] = {always, 0, ""},
         [STAGE_SFT_ONLY] = {is_sft, KEY_stage, "stage: sft"},
+        [CHAT_ONLY] = {has_chats, KEY_stage, "stage: sft, dpo or kto"},
+        [PREFERENCE_ONLY] = {has_preferences, KEY_stage, "stage: dpo or kto"},
+        [DPO_ONLY] = {is_dpo, KEY_stage, "stage: dpo"},
+        [KTO_ONLY] = {is_kto, KEY_stage, "stage: kto"},
+        [ALPHA_ONLY] = {has_alpha, KEY_f_divergence_type, "f_divergence_type: alpha_divergence"},
         [EVAL_ONLY] = {evaluates, KEY_val_size, "val_size or eval_dataset"},
         [WARMUP_ONLY] = {warms_up, KEY_lr_scheduler_type, "a schedule with a warm-up"},
         [MIN_LR_ONLY] = {has_floor, KEY_lr_scheduler_type, "lr_scheduler_type: cosine_with_min_lr"},

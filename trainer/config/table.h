@@ -29,6 +29,11 @@ enum config_kind {
 enum config_when {
     ALWAYS,
     STAGE_SFT_ONLY,
+    CHAT_ONLY,       /* there are conversations, so there is a template */
+    PREFERENCE_ONLY, /* stage dpo or kto */
+    DPO_ONLY,
+    KTO_ONLY,
+    ALPHA_ONLY,  /* the divergence has an alpha */
     EVAL_ONLY,   /* there is something to evaluate on */
     WARMUP_ONLY, /* the schedule has a warm-up, or none is asked for */
     MIN_LR_ONLY, /* the schedule has a floor, or none is asked for */
@@ -90,6 +95,15 @@ size_t config_names(const char *names[CONFIG_MAX_NAMES]);
 
 /* What `word`, written as a value of `key`, stands for: itself unless it is a known synonym. */
 const char *config_synonym(enum config_key key, const char *word);
+
+/* A default that another one replaces in a stage. */
+struct config_stage_default {
+    int stage;
+    enum config_key key;
+    const char *preset;
+};
+extern const struct config_stage_default config_stage_defaults[];
+extern const size_t config_num_stage_defaults;
 
 const char *config_kind_text(enum config_kind kind);
 

@@ -180,7 +180,7 @@ static enum status unknown_template(const struct config *c, struct err *e)
 enum status dataset_template(const struct config *c, const struct template **out, struct err *e)
 {
     *out = NULL;
-    if (c->stage != CONFIG_STAGE_SFT) return OK;
+    if (c->stage == CONFIG_STAGE_PT) return OK;
     *out = c->template ? template_find(c->template) : NULL;
     return *out ? OK : unknown_template(c, e);
 }

@@ -37,6 +37,20 @@ static void set_trainable(struct engine *g)
     }
 }
 
+/* Which parameters the reference has values of its own for. */
+static int differs(const void *context, const struct param *p)
+{
+    const struct engine *g = context;
+    int of_adapter = (p->flags & PARAM_FLOAT) != 0, saved = (p->flags & PARAM_SAVED) != 0;
+    switch (g->options.reference) {
+    case ENGINE_NO_REFERENCE: break;
+    case ENGINE_REFERENCE_BASE: return saved || (of_adapter && strstr(p->name, ROWS_SUFFIX));
+    case ENGINE_REFERENCE_ADAPTER: return saved || of_adapter;
+    case ENGINE_REFERENCE_MODEL: return !of_adapter;
+    }
+    return 0;
+}
+
 enum status engine_describe(struct engine *g, const struct engine_options *o, struct err *e)
 {
     *g = (struct engine){.options = *o};
@@ -45,6 +59,7 @@ enum status engine_describe(struct engine *g, const struct engine_options *o, st
     if (o->lora) TRY(add_adapter(g, o->lora, e));
     set_trainable(g);
     g->params.with_moments = o->train;
+    TRY(frozen_create(&g->reference, &g->params, differs, g, e));
     return tape_create(&g->tape, &g->device, model_tape_nodes(o->config), e);
 }
 
@@ -98,6 +113,7 @@ static void place_caches(struct engine *g, struct arena *arena)
 static void place_run(struct engine *g, struct arena *arena)
 {
     param_set_place(&g->params, &g->device, arena);
+    frozen_place(&g->reference, &g->device, arena);
     model_place(&g->model, g->options.positions, arena);
     place_batch(g, arena);
     if (g->options.cache_rows) place_caches(g, arena);
@@ -135,12 +151,28 @@ static struct head_result record(struct engine *g, int backward, const struct to
     struct head_request request = {.S = supervised,
                                    .rows = g->on_device.rows,
                                    .targets = g->on_device.targets,
-                                   .dlogp = backward ? g->on_device.dlogp : NULL};
+                                   .dlogp =
+                                       backward && !g->options.pairs ? g->on_device.dlogp : NULL,
+                                   .want_spread = g->options.pairs};
     tape_reset(g->tape, backward);
     if (call.rows) {
         request.trained = param_tensor(g->tape, &g->params, call.rows->head, 1);
         request.trained_rows = call.rows->ids;
     }
+    struct tensor *hidden = model_forward(&g->model, g->tape, tokens, &call);
+    return op_head(g->tape, hidden, model_head(&g->model, g->tape), &request);
+}
+
+/* Records the reference's forward. The copies must be in use. */
+static struct head_result record_reference(struct engine *g, const struct tokens *tokens,
+                                           int32_t supervised)
+{
+    int adapted = g->options.reference == ENGINE_REFERENCE_ADAPTER;
+    struct slot_filler filler = adapted ? lora_filler(&g->lora) : (struct slot_filler){0};
+    struct model_call call = {.filler = adapted ? &filler : NULL};
+    struct head_request request = {
+        .S = supervised, .rows = g->on_device.rows, .targets = g->on_device.targets};
+    tape_reset(g->tape, 0);
     struct tensor *hidden = model_forward(&g->model, g->tape, tokens, &call);
     return op_head(g->tape, hidden, model_head(&g->model, g->tape), &request);
 }
@@ -161,6 +193,15 @@ static enum status plan_one(struct engine *g, struct tape_plan *plan, struct err
     return OK;
 }
 
+static enum status plan_reference(struct engine *g, struct err *e)
+{
+    struct loader_limits most = both_limits(g);
+    struct tokens tokens = device_tokens(g, most.max_rows, most.max_segments);
+    if (!g->options.reference) return OK;
+    record_reference(g, &tokens, most.max_supervised);
+    return plan_one(g, &g->reference_plan, e);
+}
+
 static enum status plan_all(struct engine *g, struct err *e)
 {
     const struct loader_limits *t = &g->options.train_limits, *v = &g->options.eval_limits;
@@ -175,6 +216,7 @@ static enum status plan_all(struct engine *g, struct err *e)
         record(g, 0, &tokens, v->max_supervised);
         TRY(plan_one(g, &g->eval_plan, e));
     }
+    TRY(plan_reference(g, e));
     if (g->options.cache_rows) {
         struct tokens tokens = device_tokens(g, g->options.decode_rows, 1);
         record_decode(g, &tokens);
@@ -200,9 +242,12 @@ enum status engine_measure(struct engine *g, struct err *e)
     g->caches = mem_calloc((size_t)g->options.config->num_layers, sizeof *g->caches);
     g->host_floats = mem_calloc((size_t)most.max_supervised + 1, 2 * sizeof(float));
     g->host_hits = mem_calloc((size_t)most.max_supervised + 1, 1);
+    g->host_stats = mem_calloc(g->options.pairs ? (size_t)most.max_supervised + 1 : 1,
+                               (HEAD_SUM_P2 + 1) * sizeof(float));
     g->cached = mem_calloc((size_t)g->options.cache_rows + 1, sizeof *g->cached);
     g->host_slots = mem_calloc((size_t)most.max_rows + 1, sizeof *g->host_slots);
-    if (!g->caches || !g->host_floats || !g->host_hits || !g->cached || !g->host_slots)
+    if (!g->caches || !g->host_floats || !g->host_hits || !g->host_stats || !g->cached ||
+        !g->host_slots)
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch's results");
     arena_measure(&arena);
     place_run(g, &arena);
@@ -249,16 +294,19 @@ void engine_free(struct engine *g)
     }
     tape_plan_free(&g->train_plan);
     tape_plan_free(&g->eval_plan);
+    tape_plan_free(&g->reference_plan);
     tape_plan_free(&g->decode_plan);
     tape_destroy(g->tape);
     lora_free(&g->lora);
     rows_free(&g->rows);
+    frozen_free(&g->reference);
     model_free(&g->model);
     param_set_free(&g->params);
     mem_free(g->caches);
     mem_free(g->cached);
     mem_free(g->host_floats);
     mem_free(g->host_hits);
+    mem_free(g->host_stats);
     mem_free(g->host_slots);
     device_close(&g->device);
     *g = (struct engine){0};
@@ -327,6 +375,79 @@ enum status engine_evaluate(struct engine *g, const struct batch *b,
     return g->device.k->sync(&g->device, e);
 }
 
+/* --- preferences --- */
+
+static void collect_scores(struct engine *g, const struct batch *b, const struct head_result *r,
+                           struct engine_scores *out)
+{
+    size_t s = (size_t)b->S;
+    const struct kernels *k = g->device.k;
+    k->download(&g->device, g->host_floats, r->logp->data, s * sizeof(float));
+    k->download(&g->device, g->host_hits, r->hit->data, s);
+    k->download(&g->device, g->host_stats, r->stats->data, (HEAD_SUM_P2 + 1) * s * sizeof(float));
+    *out = (struct engine_scores){.logp = g->host_floats,
+                                  .hit = g->host_hits,
+                                  .mean_logit = g->host_stats + HEAD_MEAN_LOGIT * s,
+                                  .entropy = g->host_stats + HEAD_ENTROPY * s,
+                                  .sum_p2 = g->host_stats + HEAD_SUM_P2 * s};
+}
+
+enum status engine_score(struct engine *g, const struct batch *b, int backward, uint64_t seed,
+                         int64_t step, struct engine_scores *out, struct err *e)
+{
+    struct tokens tokens = device_tokens(g, b->N, b->num_segments);
+    upload_batch(g, b);
+    if (g->has_lora && backward)
+        lora_set_dropout(&g->lora, rng_key(seed, RNG_DROPOUT, (uint64_t)step), &tokens);
+    else if (g->has_lora)
+        lora_clear_dropout(&g->lora);
+    struct head_result r = record(g, backward, &tokens, b->S);
+    TRY(tape_bind(g->tape, backward ? &g->train_plan : &g->eval_plan, g->step_base, g->scratch_base,
+                  e));
+    tape_forward(g->tape);
+    g->scored = r.logp;
+    collect_scores(g, b, &r, out);
+    return g->device.k->sync(&g->device, e);
+}
+
+enum status engine_backward(struct engine *g, const struct batch *b, const float *dlogp,
+                            struct err *e)
+{
+    upload(g, g->on_device.dlogp, dlogp, b->S, sizeof(float));
+    tape_backward(g->tape, g->scored, g->on_device.dlogp);
+    return g->device.k->sync(&g->device, e);
+}
+
+/* The copies into use, or out of it again: pointers that others hold, and the tables' rows. */
+static void change_over(struct engine *g)
+{
+    frozen_swap(&g->reference);
+    if (g->has_lora) lora_bind(&g->lora);
+    if (g->options.reference != ENGINE_REFERENCE_MODEL) engine_refresh(g);
+}
+
+void engine_keep_reference(struct engine *g) { frozen_keep(&g->reference, &g->device); }
+
+enum status engine_reference(struct engine *g, const struct batch *b, struct err *e)
+{
+    struct tokens tokens = device_tokens(g, b->N, b->num_segments);
+    upload_batch(g, b);
+    if (g->has_lora) lora_clear_dropout(&g->lora);
+    change_over(g);
+    struct head_result r = record_reference(g, &tokens, b->S);
+    enum status status = tape_bind(g->tape, &g->reference_plan, g->step_base, g->scratch_base, e);
+    if (!status) {
+        tape_forward(g->tape);
+        g->device.k->download(&g->device, g->host_floats, r.logp->data,
+                              (size_t)b->S * sizeof(float));
+        status = g->device.k->sync(&g->device, e);
+    }
+    change_over(g);
+    return status;
+}
+
+/* --- updates --- */
+
 enum status engine_update(struct engine *g, const struct adamw_options *o, double lr, int64_t t,
                           double divisor, double *grad_norm, struct err *e)
 {
@@ -387,11 +508,15 @@ enum status engine_decode(struct engine *g, const int32_t *ids, int32_t n, float
     return g->device.k->sync(&g->device, e);
 }
 
-double engine_train_flops(const struct engine *g, int64_t rows, int64_t supervised)
+double engine_forward_flops(const struct engine *g, int64_t rows, int64_t supervised)
 {
     const struct model_config *c = g->options.config;
     double base = model_flops_per_token(c) * (double)rows;
-    double head = 2.0 * c->hidden_size * c->vocab_size * (double)supervised;
+    return base + 2.0 * c->hidden_size * c->vocab_size * (double)supervised;
+}
+
+double engine_train_flops(const struct engine *g, int64_t rows, int64_t supervised)
+{
     int products = g->has_lora ? 2 : 3; /* forward, by the input, by the weight */
-    return products * (base + head);
+    return products * engine_forward_flops(g, rows, supervised);
 }

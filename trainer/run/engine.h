@@ -8,6 +8,7 @@
  *     engine_allocate   takes the arenas
  *     engine_load_*     weights into place
  *     engine_train / engine_evaluate on batches; engine_decode on new tokens
+ *     engine_score, engine_backward, engine_reference on batches of preferences
  *     engine_free
  */
 #ifndef CRIA_RUN_ENGINE_H
@@ -22,6 +23,15 @@
 #include "model/model.h"
 #include "objective/cross_entropy.h"
 #include "optim/optimizer.h"
+#include "run/frozen.h"
+
+/* What engine_reference computes with. */
+enum engine_reference {
+    ENGINE_NO_REFERENCE,
+    ENGINE_REFERENCE_BASE,    /* the base without the adapter and what it trains */
+    ENGINE_REFERENCE_ADAPTER, /* the base and a frozen copy of the adapter */
+    ENGINE_REFERENCE_MODEL,   /* a frozen copy of the base's weights, without adapter */
+};
 
 struct engine_options {
     const char *device;                /* "cpu", "null" */
@@ -30,6 +40,8 @@ struct engine_options {
     const struct lora_options *lora;   /* NULL: no adapter */
     int train;      /* gradients and optimiser states: of the adapter, else of all */
     int checkpoint; /* recompute blocks in backward */
+    int pairs;      /* micro-batches are of preferences: the loss is known after forward */
+    enum engine_reference reference;
     enum loss_reduction reduction;
     struct loader_limits train_limits; /* of the largest training micro-batch */
     struct loader_limits eval_limits;  /* of the largest that only runs forward; zero: none */
@@ -53,9 +65,10 @@ struct engine {
     struct lora lora;
     int has_lora;
     struct token_rows rows;        /* tokens trained one by one */
+    struct frozen reference;       /* where it differs from the policy */
     char base_hash[HASH_HEX_SIZE]; /* of the base weights as loaded; empty: none were */
     struct tape *tape;
-    struct tape_plan train_plan, eval_plan, decode_plan;
+    struct tape_plan train_plan, eval_plan, reference_plan, decode_plan;
     struct engine_memory memory;
     void *run_base, *step_base, *scratch_base;
     struct engine_batch { /* device copies of a micro-batch, in the run arena */
@@ -64,11 +77,13 @@ struct engine {
         float *dlogp;
         struct segment *segments;
     } on_device;
+    struct tensor *scored;   /* behind engine_score: the log-probabilities on the tape */
     struct kv_cache *caches; /* heap, [num_layers] */
     int32_t cache_length;
     int32_t *cached;    /* heap, [cache_rows]: the ids in the cache */
     float *logits;      /* device [V], decoding */
     float *host_floats; /* heap: behind engine_train, logp [S] of its supervised rows */
+    float *host_stats;  /* heap: with pairs, [4, S] by enum head_stat */
     uint8_t *host_hits;
     int32_t *host_slots;
 };
@@ -99,6 +114,29 @@ MUST_CHECK enum status engine_train(struct engine *g, const struct batch *b, uin
 MUST_CHECK enum status engine_evaluate(struct engine *g, const struct batch *b,
                                        struct cross_entropy_sums *sums, struct err *e);
 
+/* What the head says of each supervised row [S]; host memory, until the next micro-batch. */
+struct engine_scores {
+    const float *logp, *mean_logit, *entropy, *sum_p2;
+    const uint8_t *hit;
+};
+
+/* A micro-batch of preferences forward; with `backward` as engine_train does it, and then
+ * engine_backward must come next. ERR_DEVICE, ERR_SHAPE. */
+MUST_CHECK enum status engine_score(struct engine *g, const struct batch *b, int backward,
+                                    uint64_t seed, int64_t step, struct engine_scores *out,
+                                    struct err *e);
+
+/* The rest of it: adds the gradients of dlogp [S]. ERR_DEVICE. */
+MUST_CHECK enum status engine_backward(struct engine *g, const struct batch *b, const float *dlogp,
+                                       struct err *e);
+
+/* Takes the weights as they are now for the reference's. */
+void engine_keep_reference(struct engine *g);
+
+/* The reference's log-probabilities [S] in g->host_floats; nothing of the policy changes. Errors as
+ * engine_score. */
+MUST_CHECK enum status engine_reference(struct engine *g, const struct batch *b, struct err *e);
+
 /* Applies the summed gradients and clears them; see optimizer_step. After ERR_NUMERIC nothing has
  * changed, and engine_drop is due before the next micro-batch. */
 MUST_CHECK enum status engine_update(struct engine *g, const struct adamw_options *o, double lr,
@@ -121,5 +159,6 @@ MUST_CHECK enum status engine_decode(struct engine *g, const int32_t *ids, int32
 /* Arithmetic of a training micro-batch of N rows, S supervised: FLOPs of its base products and
  * head. */
 double engine_train_flops(const struct engine *g, int64_t rows, int64_t supervised);
+double engine_forward_flops(const struct engine *g, int64_t rows, int64_t supervised);
 
 #endif

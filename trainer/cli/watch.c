@@ -27,5 +27,18 @@ static void prepared(void *context, const struct prepare_report *report, const c
     buf_free(&text);
 }
 
-const struct dataset_watcher watch_preparing = {NULL, progress, prepared};
-const struct dataset_watcher watch_preparing_quietly = {NULL, progress, NULL};
+static void reference(void *context, int64_t done, int64_t all)
+{
+    static double since;
+    static int64_t first;
+    char left[16];
+    double now = clock_seconds();
+    (void)context;
+    if (since == 0 || done < first) since = now, first = done;
+    double rate = done > first ? (now - since) / (double)(done - first) : 0;
+    progress_show("reference  %lld/%lld records  %s left", (long long)done, (long long)all,
+                  progress_time(rate * (double)(all - done), left));
+}
+
+const struct dataset_watcher watch_preparing = {NULL, progress, prepared, reference};
+const struct dataset_watcher watch_preparing_quietly = {NULL, progress, NULL, reference};

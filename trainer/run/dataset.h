@@ -17,6 +17,8 @@ struct dataset_watcher {
     void *context;
     prepare_watcher *progress;
     void (*prepared)(void *context, const struct prepare_report *report, const char *path);
+    void (*reference)(void *context, int64_t done, int64_t all); /* records the reference model has
+                                                                    been run over; NULL: nobody */
 };
 
 struct dataset_request {

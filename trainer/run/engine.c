@@ -42,6 +42,7 @@ static int differs(const void *context, const struct param *p)
 {
     const struct engine *g = context;
     int of_adapter = (p->flags & PARAM_FLOAT) != 0, saved = (p->flags & PARAM_SAVED) != 0;
+    if (g->options.reference_in_place) return 0;
     switch (g->options.reference) {
     case ENGINE_NO_REFERENCE: break;
     case ENGINE_REFERENCE_BASE: return saved || (of_adapter && strstr(p->name, ROWS_SUFFIX));

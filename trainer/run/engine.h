@@ -42,6 +42,7 @@ struct engine_options {
     int checkpoint; /* recompute blocks in backward */
     int pairs;      /* micro-batches are of preferences: the loss is known after forward */
     enum engine_reference reference;
+    int reference_in_place; /* whoever asks for it has put it in the policy's place */
     enum loss_reduction reduction;
     struct loader_limits train_limits; /* of the largest training micro-batch */
     struct loader_limits eval_limits;  /* of the largest that only runs forward; zero: none */

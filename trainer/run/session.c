@@ -8,7 +8,9 @@
 #include "base/size.h"
 #include "run/plan.h"
 #include "run/journal.h"
+#include "run/preference_config.h"
 #include "run/save.h"
+#include "run/starting.h"
 #include "run/trained_tokens.h"
 #include "run/weights.h"
 
@@ -73,11 +75,13 @@ static enum status open_model(struct session *s, struct err *e)
     const char *path;
     TRY(find_model_config(s, &path, e));
     TRY(model_config_read(&s->model, path, e));
+    TRY(starting_open(s, e));
     TRY(dataset_template(c, &s->template, e));
     find_absent(s);
     if (!s->absent.tokenizer) TRY(open_tokenizer(s, e));
     struct trained_tokens_request trained = {c, s->tokenizer, &s->new_tokens, s->model.tied};
     TRY(trained_tokens_find(&trained, &s->trained_tokens, &s->num_trained_tokens, e));
+    TRY(starting_tokens(s, e));
     if (c->max_length > s->model.max_positions)
         log_warning("max_length %lld is above the model's max_position_embeddings %d",
                     (long long)c->max_length, (int)s->model.max_positions);
@@ -93,15 +97,29 @@ static enum status open_store(struct session *s, enum config_key key,
     return dataset_open(out, &r, e);
 }
 
-static enum status open_train_loader(struct session *s, struct err *e)
+/* What both loaders have in common. */
+static struct loader_options loader_options(const struct session *s)
 {
     const struct config *c = s->config;
     struct loader_options o = {.max_length = (int32_t)c->max_length,
-                               .batch_size = (int32_t)c->per_device_train_batch_size,
-                               .accumulation = (int32_t)c->gradient_accumulation_steps,
+                               .accumulation = 1,
                                .packing = c->packing,
-                               .shuffle = 1,
                                .seed = (uint64_t)c->seed};
+    if (!s->aligns) return o;
+    struct preference_needs needs = preference_needs(&s->preferences);
+    o.prefix_sharing = c->prefix_sharing;
+    o.with_prompt = needs.prompt_tokens;
+    if (needs.mismatch) o.mismatch_chunk = (int32_t)c->per_device_train_batch_size;
+    return o;
+}
+
+static enum status open_train_loader(struct session *s, struct err *e)
+{
+    const struct config *c = s->config;
+    struct loader_options o = loader_options(s);
+    o.batch_size = (int32_t)c->per_device_train_batch_size;
+    o.accumulation = (int32_t)c->gradient_accumulation_steps;
+    o.shuffle = !o.mismatch_chunk; /* TRL: the records of a chunk stay together */
     enum status status = loader_split(&s->split, store_info(s->store)->num_documents, c->val_size,
                                       (uint64_t)c->seed, e);
     if (status == ERR_CONFIG) return config_blame(c, KEY_val_size, e);
@@ -111,13 +129,9 @@ static enum status open_train_loader(struct session *s, struct err *e)
 
 static enum status open_eval_loader(struct session *s, struct err *e)
 {
-    const struct config *c = s->config;
-    struct loader_options o = {.max_length = (int32_t)c->max_length,
-                               .batch_size = (int32_t)c->per_device_eval_batch_size,
-                               .accumulation = 1,
-                               .packing = c->packing,
-                               .seed = (uint64_t)c->seed};
+    struct loader_options o = loader_options(s);
     struct loader_subset all = {0};
+    o.batch_size = (int32_t)s->config->per_device_eval_batch_size;
     if (s->eval_store)
         TRY(loader_open(&s->eval_loader, s->eval_store, all, &o, e));
     else if (s->split.eval.num_documents)
@@ -170,44 +184,26 @@ static void make_schedule(struct session *s)
 
 /* --- both together --- */
 
-static int is_all_linear(struct config_list targets)
-{
-    return targets.n == 1 && !strcmp(targets.items[0], "all-linear");
-}
-
-static void set_lora(struct session *s)
+/* Without the data: every micro-batch could be full. A pair is two texts, and three segments. */
+static struct loader_limits full_batch(const struct session *s, int64_t units)
 {
     const struct config *c = s->config;
-    int all = is_all_linear(c->lora_target_modules);
-    s->lora = (struct lora_options){.r = (int32_t)c->lora_r,
-                                    .alpha = c->lora_alpha,
-                                    .dropout = c->lora_dropout,
-                                    .rslora = c->use_rslora,
-                                    .targets = all ? NULL : c->lora_target_modules.items,
-                                    .num_targets = all ? 0 : c->lora_target_modules.n,
-                                    .saved = c->modules_to_save.items,
-                                    .num_saved = c->modules_to_save.n,
-                                    .tokens = s->trained_tokens,
-                                    .num_tokens = s->num_trained_tokens};
-}
-
-/* Without the data: every micro-batch could be full. */
-static struct loader_limits full_batch(const struct config *c, int64_t units)
-{
-    int64_t rows = units * c->max_length, segments = c->packing ? rows / 8 + 1 : units;
+    int64_t rows = units * c->max_length * (s->aligns ? 2 : 1);
+    int64_t segments = c->packing ? rows / 8 + 1 : units * (s->aligns ? 3 : 1);
     int32_t most = rows < INT32_MAX / 2 ? (int32_t)rows : INT32_MAX / 2;
     return (struct loader_limits){.max_rows = most,
                                   .max_supervised = most,
-                                  .max_segments = segments < most ? (int32_t)segments : most};
+                                  .max_segments = segments < most ? (int32_t)segments : most,
+                                  .max_pairs = s->aligns ? (int32_t)segments : 0};
 }
 
 static enum status find_limits(struct session *s, struct engine_options *o, struct err *e)
 {
     const struct config *c = s->config;
     if (s->absent.data) {
-        o->train_limits = full_batch(c, c->per_device_train_batch_size);
+        o->train_limits = full_batch(s, c->per_device_train_batch_size);
         if (c->val_size > 0 || c->eval_dataset.n)
-            o->eval_limits = full_batch(c, c->per_device_eval_batch_size);
+            o->eval_limits = full_batch(s, c->per_device_eval_batch_size);
         return OK;
     }
     int64_t epochs = (s->total_steps + s->steps_per_epoch - 1) / s->steps_per_epoch;
@@ -226,6 +222,9 @@ static enum status lay_out(struct session *s, struct err *e)
                                .reduction = c->loss_reduction == CONFIG_MICROBATCH_MEAN
                                                 ? LOSS_MICROBATCH_MEAN
                                                 : LOSS_TOKEN_MEAN,
+                               .pairs = s->aligns,
+                               .reference = starting_reference(s),
+                               .reference_in_place = c->precompute_ref_log_probs,
                                .positions = (int32_t)c->max_length,
                                .base_vocab = s->new_tokens.base_vocab};
     o.cache_rows = answers_cache_rows(&s->answers);
@@ -233,7 +232,7 @@ static enum status lay_out(struct session *s, struct err *e)
     if (o.positions < o.cache_rows) o.positions = o.cache_rows;
     TRY(find_limits(s, &o, e));
     if (c->finetuning == CONFIG_LORA) {
-        set_lora(s);
+        TRY(starting_lora(s, e));
         o.lora = &s->lora;
     }
     enum status status = engine_describe(&s->engine, &o, e);
@@ -244,6 +243,15 @@ static enum status lay_out(struct session *s, struct err *e)
 }
 
 /* --- memory and weights --- */
+
+static enum status open_align(struct session *s, struct err *e)
+{
+    const struct engine_options *o = &s->engine.options;
+    struct loader_limits most = o->train_limits;
+    if (!s->aligns) return OK;
+    if (o->eval_limits.max_pairs > most.max_pairs) most.max_pairs = o->eval_limits.max_pairs;
+    return align_init(&s->align, &s->preferences, &most, e);
+}
 
 /* Lets the BLAS take what it will ever want, and sees how fast it is. A plan for no device is made
  * for the CPU. */
@@ -265,7 +273,8 @@ static enum status warm_up(struct session *s, struct err *e)
     return status;
 }
 
-#define LINE_BYTES 2048 /* a log line as an object in memory, and as text */
+#define LINE_BYTES 2048  /* a log line as an object in memory, and as text */
+#define SIDECAR_BYTES 57 /* a record in data/store/reference.h */
 
 /* What can be told beforehand of the memory that is not taken yet, arenas apart. */
 static void foresee(struct session *s)
@@ -278,6 +287,11 @@ static void foresee(struct session *s)
     memory_add(&s->memory, MEMORY_history, lines * LINE_BYTES);
     memory_add(&s->memory, MEMORY_history, journal_memory(s));
     memory_add(&s->memory, MEMORY_reserve, ((size_t)2 << 20) + s->engine.memory.run / 400);
+    if (s->store && c->precompute_ref_log_probs) {
+        int64_t documents = store_info(s->store)->num_documents;
+        if (s->eval_store) documents += store_info(s->eval_store)->num_documents;
+        memory_add(&s->memory, MEMORY_dataset, (size_t)documents * SIDECAR_BYTES);
+    }
     if (s->absent.data) /* the loader's six arrays of a micro-batch */
         memory_add(&s->memory, MEMORY_dataset, (size_t)most->max_rows * 6 * sizeof(int32_t));
 }
@@ -286,11 +300,13 @@ enum status session_prepare(struct session *s, const struct config *config,
                             enum session_purpose purpose, const struct dataset_watcher *watcher,
                             struct err *e)
 {
-    *s = (struct session){.config = config, .purpose = purpose};
+    *s = (struct session){.config = config, .purpose = purpose, .watcher = watcher};
     guard_init(&s->guard, config);
     best_init(&s->best);
     for (size_t i = 0; i < sizeof required / sizeof *required; i++)
         TRY(config_require(config, required[i], e));
+    s->aligns = preference_stage(config);
+    if (s->aligns) TRY(preference_config(config, &s->preferences, e));
     memory_begin(&s->memory);
     size_t before = memory_peak();
     TRY(open_model(s, e));
@@ -303,6 +319,7 @@ enum status session_prepare(struct session *s, const struct config *config,
     TRY(answers_open(&s->answers, s, e));
     make_schedule(s);
     TRY(lay_out(s, e));
+    TRY(open_align(s, e));
     memory_take(&s->memory, MEMORY_graph);
     const struct engine_memory *m = &s->engine.memory;
     if (m->run + m->step + m->scratch < memory_available(NULL)) TRY(warm_up(s, e)); /* it may fit */
@@ -316,14 +333,8 @@ enum status session_start(struct session *s, struct err *e)
     TRY(plan_check(s, e));
     TRY(save_clear_output(s, e));
     TRY(engine_allocate(&s->engine, e));
-    TRY(weights_load_base(&s->engine, s->config->model_name_or_path, e));
-    if (s->new_tokens.count)
-        TRY(weights_fill_rows(&s->engine, s->new_tokens.first, s->new_tokens.count, e));
-    if (s->engine.rows.rows.count) rows_adopt(&s->engine.rows, &s->engine.device);
-    if (s->resume[0]) return save_resume(s, e);
-    if (s->engine.has_lora)
-        TRY(lora_init_weights(&s->engine.lora, &s->engine.device, (uint64_t)s->config->seed, e));
-    return OK;
+    TRY(starting_load(s, e));
+    return s->resume[0] ? save_resume(s, e) : OK;
 }
 
 enum status session_open(struct session *s, const struct config *config,
@@ -336,6 +347,11 @@ enum status session_open(struct session *s, const struct config *config,
 void session_close(struct session *s)
 {
     engine_free(&s->engine);
+    align_free(&s->align);
+    reference_close(s->known);
+    reference_close(s->eval_known);
+    adapter_dir_close(&s->start);
+    mem_free(s->start_targets);
     answers_free(&s->answers);
     loader_close(s->train_loader);
     loader_close(s->eval_loader);

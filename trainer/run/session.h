@@ -19,6 +19,8 @@
 #include "data/template/template.h"
 #include "data/tokenizer/tokenizer.h"
 #include "optim/schedule.h"
+#include "run/adapter_dir.h"
+#include "run/align.h"
 #include "run/answers.h"
 #include "run/best.h"
 #include "run/dataset.h"
@@ -38,6 +40,7 @@ struct session_absent {
 struct session {
     const struct config *config; /* the caller's */
     enum session_purpose purpose;
+    const struct dataset_watcher *watcher; /* the caller's; NULL */
     struct session_absent absent;
     struct model_config model;
     struct tokenizer *tokenizer;     /* NULL: absent, as are encoder, stores and loaders then */
@@ -51,8 +54,16 @@ struct session {
     struct preflight preflight;                /* what was found to be odd */
     int32_t *trained_tokens; /* heap: ids whose rows are trained by themselves, ascending */
     size_t num_trained_tokens;
+    struct adapter_dir start;   /* adapter_name_or_path's; zeroed without */
+    const char **start_targets; /* heap: the names of its linears */
+    size_t num_start_targets;
     struct lora_options lora;
-    struct answers answers; /* to sample prompts */
+    int aligns; /* stage dpo or kto: preferences instead of texts */
+    struct preference_options preferences;
+    struct align align;
+    struct reference *known, *eval_known; /* precompute_ref_log_probs; eval_known NULL: as known */
+    char reference_hash[192];             /* of what the reference is made of */
+    struct answers answers;               /* to sample prompts */
     struct engine engine;
     struct schedule schedule;
     struct adamw_options adamw;

@@ -1,4 +1,5 @@
 /* cria train: the run, its live line, and what a signal does. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,6 +8,7 @@
 #include "cli/watch.h"
 #include "config/config.h"
 #include "run/explain.h"
+#include "run/starting.h"
 #include "run/trainer.h"
 
 static volatile sig_atomic_t stop_requested;
@@ -18,37 +20,56 @@ static void on_signal(int number)
     signal(number, SIG_DFL);
 }
 
+/* "  margin 0.213 (0.101 over -0.112)  right 0.812", of what there is; nothing without rewards. */
+static const char *rewards(const struct preference_sums *p, char out[96])
+{
+    double chosen = metric_of_preferences(p, PREFERENCE_REWARDS_CHOSEN);
+    double rejected = metric_of_preferences(p, PREFERENCE_REWARDS_REJECTED);
+    double right = metric_of_preferences(p, PREFERENCE_REWARDS_ACCURACIES);
+    int used = 0;
+    out[0] = 0;
+    if (isfinite(chosen) && isfinite(rejected))
+        used = snprintf(out, 96, "  margin %.4f (%.4f over %.4f)", chosen - rejected, chosen,
+                        rejected);
+    if (isfinite(right)) snprintf(out + used, 96 - (size_t)used, "  right %.3f", right);
+    return out;
+}
+
 static void on_step(void *context, const struct train_log *log)
 {
-    char left[16];
+    char left[16], more[96];
     (void)context;
     progress_show(
-        "step %lld/%lld  loss %.4f  lr %.2e  grad %.3f  %.0f tokens/s  %2.0f %% of GEMM peak"
+        "step %lld/%lld  loss %.4f%s  lr %.2e  grad %.3f  %.0f tokens/s  %2.0f %% of GEMM peak"
         "  %s left",
         (long long)log->step, (long long)log->total_steps, log->value[METRIC_loss],
-        log->value[METRIC_learning_rate], log->value[METRIC_grad_norm],
-        log->value[METRIC_tokens_per_second], 100 * log->value[METRIC_floor_share],
-        progress_time(log->remaining, left));
+        rewards(log->preferences, more), log->value[METRIC_learning_rate],
+        log->value[METRIC_grad_norm], log->value[METRIC_tokens_per_second],
+        100 * log->value[METRIC_floor_share], progress_time(log->remaining, left));
 }
 
 static void on_log(void *context, const struct train_log *log)
 {
-    char left[16];
+    char left[16], more[96];
     (void)context;
-    progress_say(
-        "step %lld/%lld  epoch %.2f  loss %.4f  lr %.2e  grad %.3f  accuracy %.3f  %.0f tokens/s  "
-        "%2.0f %% of GEMM peak  %s left",
-        (long long)log->step, (long long)log->total_steps, log->epoch, log->value[METRIC_loss],
-        log->value[METRIC_learning_rate], log->value[METRIC_grad_norm],
-        log->value[METRIC_mean_token_accuracy], log->value[METRIC_tokens_per_second],
-        100 * log->value[METRIC_floor_share], progress_time(log->remaining, left));
+    progress_say("step %lld/%lld  epoch %.2f  loss %.4f%s  lr %.2e  grad %.3f  accuracy %.3f  %.0f "
+                 "tokens/s  "
+                 "%2.0f %% of GEMM peak  %s left",
+                 (long long)log->step, (long long)log->total_steps, log->epoch,
+                 log->value[METRIC_loss], rewards(log->preferences, more),
+                 log->value[METRIC_learning_rate], log->value[METRIC_grad_norm],
+                 log->value[METRIC_mean_token_accuracy], log->value[METRIC_tokens_per_second],
+                 100 * log->value[METRIC_floor_share], progress_time(log->remaining, left));
 }
 
 static void on_evaluation(void *context, const struct eval_log *log)
 {
+    char more[96];
     (void)context;
-    progress_say("step %lld  eval loss %.4f  accuracy %.3f  over %lld tokens", (long long)log->step,
-                 log->loss, log->accuracy, (long long)log->num_tokens);
+    progress_say("step %lld  eval loss %.4f%s  accuracy %.3f  over %lld tokens",
+                 (long long)log->step, log->loss,
+                 rewards(log->has_preferences ? &log->preferences : NULL, more), log->accuracy,
+                 (long long)log->num_tokens);
 }
 
 static void on_save(void *context, const char *path)
@@ -63,6 +84,23 @@ static void on_profile(void *context, const char *table)
     progress_clear();
     fputs(table, stdout);
     fflush(stdout);
+}
+
+static void introduce_preferences(const struct session *s, const struct loader_report *r)
+{
+    const struct config *c = s->config;
+    progress_say("preferences: %lld chosen replies, %lld rejected; %s; reference: %s",
+                 (long long)r->chosen, (long long)r->rejected,
+                 c->stage == CONFIG_STAGE_DPO && c->prefix_sharing ? "a pair's prompt is shared"
+                 : c->stage == CONFIG_STAGE_DPO                    ? "prompts are not shared"
+                                                                   : "one reply a record",
+                 starting_reference_text(s));
+    if (r->dropped_prompts)
+        progress_say("%lld records have a prompt of max_length or more and are left out",
+                     (long long)r->dropped_prompts);
+    if (r->dropped_identical)
+        progress_say("%lld pairs are the same within max_length and are left out",
+                     (long long)r->dropped_identical);
 }
 
 static void introduce(const struct session *s)
@@ -82,10 +120,11 @@ static void introduce(const struct session *s)
                  (long long)r->documents, (long long)r->tokens, (long long)r->supervised,
                  100.0 * (double)r->supervised / (double)r->tokens, (long long)r->steps_per_epoch,
                  (long long)s->total_steps);
+    if (s->aligns) introduce_preferences(s, r);
     if (r->cut_documents)
         progress_say("%lld documents are longer than max_length: %lld tokens cut off",
                      (long long)r->cut_documents, (long long)r->cut_tokens);
-    if (r->dropped_documents)
+    if (r->dropped_documents && !s->aligns)
         progress_say("%lld documents have nothing to learn within max_length and are left out",
                      (long long)r->dropped_documents);
     progress_say("memory: run %.1f MB, step %.1f MB, scratch %.1f MB", (double)m->run / 1e6,

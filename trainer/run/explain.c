@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "run/starting.h"
+
 #define SAY(...) TRY(buf_printf(out, __VA_ARGS__))
 
 static long long ll(int64_t n) { return (long long)n; }
@@ -64,7 +66,7 @@ static enum status explain_documents(const struct session *s, struct buf *out)
     if (r->cut_documents)
         SAY("  %lld documents are longer than max_length %lld and lose %lld tokens at their end.\n",
             ll(r->cut_documents), ll(s->config->max_length), ll(r->cut_tokens));
-    if (r->dropped_documents)
+    if (r->dropped_documents && !s->aligns)
         SAY("  %lld documents are left out: nothing within max_length is trained.\n",
             ll(r->dropped_documents));
     if (s->eval_loader) {
@@ -107,6 +109,42 @@ static enum status explain_end(const struct session *s, struct buf *out)
     return status;
 }
 
+static enum status explain_preferences(const struct session *s, struct buf *out)
+{
+    const struct config *c = s->config;
+    struct preference_needs needs = preference_needs(&s->preferences);
+    SAY("What is learned\n  %s, in the template %s, by ",
+        needs.unpaired ? "Which replies are good and which are not"
+                       : "To prefer the chosen reply to the rejected one",
+        s->template->name);
+    for (int i = 0; i < s->preferences.num_losses; i++)
+        SAY("%s%s (%s)", i ? ", " : "", s->preferences.losses[i]->name,
+            s->preferences.losses[i]->help);
+    SAY("; beta %g.\n", c->beta);
+    SAY("  The reference is %s.\n", starting_reference_text(s));
+    if (c->precompute_ref_log_probs)
+        SAY("  It is run over the data once, before the first step, and its log-probabilities are "
+            "kept for later runs.\n");
+    else if (needs.reference)
+        SAY("  It is run beside the policy, forward only, in every step.\n");
+    if (!needs.unpaired)
+        SAY("  The prompt of a pair is computed %s (prefix_sharing).\n",
+            c->prefix_sharing ? "once for both replies" : "for each reply");
+    TRY(explain_end(s, out));
+    if (s->train_loader) {
+        const struct loader_report *r = loader_report(s->train_loader);
+        SAY("  %lld chosen and %lld rejected replies have %lld of %lld tokens.\n", ll(r->chosen),
+            ll(r->rejected), ll(r->supervised), ll(r->tokens));
+        if (r->dropped_prompts)
+            SAY("  %lld records are left out: their prompt alone has max_length.\n",
+                ll(r->dropped_prompts));
+        if (r->dropped_identical)
+            SAY("  %lld pairs are left out: the same within max_length.\n",
+                ll(r->dropped_identical));
+    }
+    return OK;
+}
+
 static enum status explain_masks(const struct session *s, struct buf *out)
 {
     static const char *const trained[] = {
@@ -117,6 +155,7 @@ static enum status explain_masks(const struct session *s, struct buf *out)
         [CONFIG_TRAIN_ALL] = "all of the text, prompts included",
     };
     const struct config *c = s->config;
+    if (s->aligns) return explain_preferences(s, out);
     SAY("What is learned\n");
     if (s->template)
         SAY("  Conversations are written in the template %s. Trained is %s (train_on: %s).\n",
@@ -143,11 +182,15 @@ static enum status explain_steps(const struct session *s, struct buf *out)
     SAY("Steps\n  A step: %lld micro-batches of %lld %s; the order is drawn by seed %lld anew each "
         "epoch.\n",
         ll(c->gradient_accumulation_steps), ll(c->per_device_train_batch_size),
-        c->packing ? "rows" : "documents", ll(c->seed));
+        c->packing  ? "rows"
+        : s->aligns ? "records"
+                    : "documents",
+        ll(c->seed));
     SAY("  The loss is the mean over %s, whatever the micro-batches.\n",
         c->loss_reduction == CONFIG_MICROBATCH_MEAN
             ? "the means of the micro-batches (as TRL does it)"
-            : "the step's trained tokens");
+        : s->aligns ? "the step's records"
+                    : "the step's trained tokens");
     if (s->steps_per_epoch)
         SAY("  An epoch has %lld steps; %s makes %lld steps in all.\n", ll(s->steps_per_epoch),
             c->max_steps > 0 ? "max_steps" : "num_train_epochs", ll(s->total_steps));

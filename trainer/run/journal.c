@@ -61,27 +61,54 @@ static void write_events(struct journal *j, int64_t step, const struct tensorboa
     j->has_board = 0;
 }
 
+struct preference_tags {
+    char text[NUM_PREFERENCE_METRICS][64];
+};
+
+/* Behind the first n scalars; returns how many there are then. The accuracy of tokens is among the
+ * others already. */
+static size_t add_preferences(struct tensorboard_scalar *scalars, size_t n,
+                              struct preference_tags *tags, const char *group,
+                              const struct preference_sums *s)
+{
+    for (int m = 0; s && m < NUM_PREFERENCE_METRICS; m++) {
+        double value;
+        if (m == PREFERENCE_TOKEN_ACCURACY ||
+            !preference_metric(s, (enum preference_metric)m, &value))
+            continue;
+        snprintf(tags->text[m], sizeof tags->text[m], "%s/%s", group,
+                 preference_metric_name((enum preference_metric)m));
+        scalars[n++] = (struct tensorboard_scalar){tags->text[m], value};
+    }
+    return n;
+}
+
 void journal_train(struct journal *j, const struct train_log *log)
 {
-    struct tensorboard_scalar scalars[NUM_METRICS + 1];
+    struct tensorboard_scalar scalars[NUM_METRICS + 1 + NUM_PREFERENCE_METRICS];
     char tags[NUM_METRICS][64];
+    struct preference_tags preferences;
     for (int m = 0; m < NUM_METRICS; m++) {
         snprintf(tags[m], sizeof tags[m], "train/%s", metric_name((enum metric)m));
         scalars[m] = (struct tensorboard_scalar){tags[m], log->value[m]};
     }
     scalars[NUM_METRICS] = (struct tensorboard_scalar){"train/epoch", log->epoch};
-    write_events(j, log->step, scalars, NUM_METRICS + 1);
+    size_t n = add_preferences(scalars, NUM_METRICS + 1, &preferences, "train", log->preferences);
+    write_events(j, log->step, scalars, n);
 }
 
 void journal_eval(struct journal *j, const struct eval_log *log)
 {
-    const struct tensorboard_scalar scalars[] = {
+    struct preference_tags preferences;
+    struct tensorboard_scalar scalars[4 + NUM_PREFERENCE_METRICS] = {
         {"eval/loss", log->loss},
         {"eval/mean_token_accuracy", log->accuracy},
         {"eval/num_tokens", (double)log->num_tokens},
         {"eval/runtime", log->seconds},
     };
-    write_events(j, log->step, scalars, sizeof scalars / sizeof *scalars);
+    size_t n = add_preferences(scalars, 4, &preferences, "eval",
+                               log->has_preferences ? &log->preferences : NULL);
+    write_events(j, log->step, scalars, n);
 }
 
 static void show(struct journal *j, enum report_phase phase, const char *message)

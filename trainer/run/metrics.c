@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,6 +20,12 @@ static const char *const names[NUM_METRICS] = {
 };
 
 const char *metric_name(enum metric m) { return names[m]; }
+
+double metric_of_preferences(const struct preference_sums *s, enum preference_metric m)
+{
+    double value;
+    return s && preference_metric(s, m, &value) ? value : (double)NAN;
+}
 
 /* The line, or nothing of it. */
 static enum status write_line(int fd, const struct buf *line, const char *path, struct err *e)
@@ -47,6 +54,19 @@ static enum status append_line(const char *path, json_t *object, struct err *e)
 
 static json_t *real(double v) { return isfinite(v) ? json_real(v) : json_null(); }
 
+/* Those that are there; what a log has under the same name already is replaced. */
+static void add_preferences(json_t *o, const char *prefix, const struct preference_sums *s)
+{
+    for (int m = 0; s && m < NUM_PREFERENCE_METRICS; m++) {
+        double value;
+        char name[64];
+        if (!preference_metric(s, (enum preference_metric)m, &value)) continue;
+        snprintf(name, sizeof name, "%s%s", prefix,
+                 preference_metric_name((enum preference_metric)m));
+        json_object_set_new(o, name, real(value));
+    }
+}
+
 enum status metrics_append_train(const char *path, const struct train_log *log, struct err *e)
 {
     json_t *o = json_pack("{s:I,s:f}", "step", (json_int_t)log->step, "epoch", log->epoch);
@@ -55,17 +75,18 @@ enum status metrics_append_train(const char *path, const struct train_log *log, 
         json_object_set_new(o, names[m],
                             whole ? json_integer((json_int_t)log->value[m]) : real(log->value[m]));
     }
+    add_preferences(o, "", log->preferences);
     return append_line(path, o, e);
 }
 
 enum status metrics_append_eval(const char *path, const struct eval_log *log, struct err *e)
 {
-    return append_line(path,
-                       json_pack("{s:I,s:f,s:o,s:o,s:I,s:f}", "step", (json_int_t)log->step,
-                                 "epoch", log->epoch, "eval_loss", real(log->loss),
-                                 "eval_mean_token_accuracy", real(log->accuracy), "eval_num_tokens",
-                                 (json_int_t)log->num_tokens, "eval_runtime", log->seconds),
-                       e);
+    json_t *o =
+        json_pack("{s:I,s:f,s:o,s:o,s:I,s:f}", "step", (json_int_t)log->step, "epoch", log->epoch,
+                  "eval_loss", real(log->loss), "eval_mean_token_accuracy", real(log->accuracy),
+                  "eval_num_tokens", (json_int_t)log->num_tokens, "eval_runtime", log->seconds);
+    add_preferences(o, "eval_", log->has_preferences ? &log->preferences : NULL);
+    return append_line(path, o, e);
 }
 
 enum status metrics_history(const char *path, json_t **out, struct err *e)

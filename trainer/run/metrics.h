@@ -1,7 +1,9 @@
 /* metrics.h - what a run says about itself: one JSON object a log, in metrics.jsonl.
  *
  * The file is the one record of a run: resuming cuts it back to the checkpoint's step and
- * trainer_state.json repeats it. Names are TRL's.
+ * trainer_state.json repeats it. Names are TRL's. Lines of stage dpo and kto also have the metrics
+ * of PREFERENCE_METRICS_TABLE that the loss and the records give, evaluations with eval_ before
+ * them.
  */
 #ifndef CRIA_RUN_METRICS_H
 #define CRIA_RUN_METRICS_H
@@ -10,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "objective/preference.h"
 
 /* name in the file, meaning; every value is a number */
 #define METRICS_TABLE(X)                                                                        \
@@ -36,15 +39,21 @@ struct train_log {
     double epoch;
     double seconds, remaining; /* since the run (this process) began; estimate to its end */
     double value[NUM_METRICS];
+    const struct preference_sums *preferences; /* since the last log; NULL in other stages */
 };
 
 struct eval_log {
     int64_t step;
     double epoch, loss, accuracy, seconds;
     int64_t num_tokens; /* trained targets evaluated */
+    struct preference_sums preferences;
+    int has_preferences;
 };
 
 const char *metric_name(enum metric m);
+
+/* A preference metric; NaN where there is none. */
+double metric_of_preferences(const struct preference_sums *s, enum preference_metric m);
 
 /* Appends a line; a number that is not finite becomes null. On failure the file is as before.
  * ERR_IO, ERR_DISK_FULL, ERR_MEMORY. */

@@ -1,5 +1,6 @@
 #include "run/plan.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -61,20 +62,47 @@ static struct batch cut_batch(const struct batch *b, int32_t rows, struct segmen
     return cut;
 }
 
+/* One micro-batch as a step would run it; the loss of preferences takes no time. */
+static enum status run_batch(struct session *s, const struct batch *b, struct err *e)
+{
+    struct cross_entropy_sums sums = {0};
+    struct engine_scores scores;
+    if (!s->aligns) return engine_train(&s->engine, b, (uint64_t)s->config->seed, 0, &sums, e);
+    TRY(engine_score(&s->engine, b, 1, (uint64_t)s->config->seed, 0, &scores, e));
+    return engine_backward(&s->engine, b, scores.logp, e);
+}
+
 /* Seconds a FLOP takes in a micro-batch; the second of two runs counts, unless the first was long
  * enough. */
 static enum status time_batch(struct session *s, const struct batch *b, double *out, struct err *e)
 {
     double flops = engine_train_flops(&s->engine, b->N, b->S);
     for (int run = 0; run < 2; run++) {
-        struct cross_entropy_sums sums = {0};
         double began = clock_seconds(), took;
-        TRY(engine_train(&s->engine, b, (uint64_t)s->config->seed, 0, &sums, e));
+        TRY(run_batch(s, b, e));
         took = clock_seconds() - began;
         *out = took / flops;
         if (took > MEASURE_SECONDS / 2) break;
     }
     return OK;
+}
+
+/* Of a pass of the reference over a micro-batch; 0: there is none. */
+static enum status time_reference(struct session *s, const struct batch *b, double *out,
+                                  struct err *e)
+{
+    *out = 0;
+    if (!s->engine.options.reference) return OK;
+    double began = clock_seconds();
+    TRY(engine_reference(&s->engine, b, e));
+    *out = (clock_seconds() - began) / engine_train_flops(&s->engine, b->N, b->S);
+    return OK;
+}
+
+/* How many epochs' worth of micro-batches the reference runs over. */
+static double reference_epochs(const struct session *s, double epochs)
+{
+    return s->config->precompute_ref_log_probs ? fmin(epochs, 1) : epochs;
 }
 
 /* The optimiser's part of a step: it has nothing to do with the tokens. */
@@ -91,7 +119,7 @@ enum status plan_measure(struct plan *p, struct session *s, struct err *e)
     const struct loader_report *r = s->train_loader ? loader_report(s->train_loader) : NULL;
     struct batch b;
     struct segment last;
-    double per_flop, update;
+    double per_flop, reference, update;
     if (!p->fits || s->absent.weights || !r || s->gemm_peak <= 0) return OK;
     TRY(engine_allocate(&s->engine,
                         e)); /* the weights stay zero: a product of zeros takes as long */
@@ -101,10 +129,12 @@ enum status plan_measure(struct plan *p, struct session *s, struct err *e)
     int32_t rows = share < 1 ? (int32_t)(share * b.N) : b.N;
     b = cut_batch(&b, rows > 16 ? rows : 16, &last);
     TRY(time_batch(s, &b, &per_flop, e));
+    TRY(time_reference(s, &b, &reference, e));
     TRY(time_update(s, &update, e));
-    double an_epoch = engine_train_flops(&s->engine, r->tokens - r->documents, r->supervised);
     double epochs = (double)s->total_steps / (double)s->steps_per_epoch;
-    p->eta = per_flop * an_epoch * epochs + update * (double)s->total_steps;
+    double seconds = per_flop * epochs + reference * reference_epochs(s, epochs);
+    p->eta = seconds * engine_train_flops(&s->engine, r->tokens - r->documents, r->supervised) +
+             update * (double)s->total_steps;
     return OK;
 }
 

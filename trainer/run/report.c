@@ -97,20 +97,72 @@ static enum status write_curve(struct html *h, const json_t *history, const char
     return s;
 }
 
-/* The same numbers for those who cannot see curves: thinned to lines that are worth reading. */
-static void write_log_table(struct html *h, const json_t *history)
+/* Several names over the steps, in one chart; those that no line has are left out. */
+struct curve_name {
+    const char *key, *name;
+    int dots;
+};
+
+static enum status write_together(struct html *h, const json_t *history, const char *title,
+                                  const struct curve_name *names, size_t n, struct err *e)
 {
-    static const char *const keys[] = {"loss",      "mean_token_accuracy", "learning_rate",
-                                       "grad_norm", "tokens_per_second",   "eval_loss"};
+    struct curve curves[CHART_SERIES_MAX] = {0};
+    struct chart_series series[CHART_SERIES_MAX];
+    size_t shown = 0;
+    enum status s = OK;
+    for (size_t i = 0; !s && i < n; i++) {
+        struct curve *c = &curves[i];
+        s = curve_read(c, history, names[i].key, e);
+        if (s || !c->n) continue;
+        series[shown++] =
+            (struct chart_series){names[i].name, (int)i, c->x, c->y, c->n, names[i].dots};
+    }
+    if (!s && shown) chart_write(h, &(struct chart){title, series, shown, 0});
+    for (size_t i = 0; i < n; i++) curve_free(&curves[i]);
+    return s;
+}
+
+static enum status write_rewards(struct html *h, const json_t *history, struct err *e)
+{
+    static const struct curve_name rewards[] = {{"rewards/chosen", "chosen", 0},
+                                                {"rewards/rejected", "rejected", 0},
+                                                {"rewards/margins", "margin", 0}},
+                                   held_out[] = {{"eval_rewards/chosen", "chosen", 1},
+                                                 {"eval_rewards/rejected", "rejected", 1},
+                                                 {"eval_rewards/margins", "margin", 1}},
+                                   right[] = {{"rewards/accuracies", "training", 0},
+                                              {"eval_rewards/accuracies", "evaluation", 1}},
+                                   logps[] = {{"logps/chosen", "chosen", 0},
+                                              {"logps/rejected", "rejected", 0}};
+    TRY(write_together(h, history, "rewards", rewards, 3, e));
+    TRY(write_together(h, history, "rewards of the evaluation", held_out, 3, e));
+    TRY(write_together(h, history, "pairs whose chosen reply has more reward", right, 2, e));
+    return write_together(h, history, "log-probability of a reply", logps, 2, e);
+}
+
+/* The same numbers for those who cannot see curves: thinned to lines that are worth reading. */
+static void write_log_table(struct html *h, const json_t *history, int aligns)
+{
+    static const char *const of_texts[] = {"loss",      "mean_token_accuracy", "learning_rate",
+                                           "grad_norm", "tokens_per_second",   "eval_loss"};
+    static const char *const of_pairs[] = {
+        "loss",          "rewards/chosen", "rewards/rejected",       "rewards/accuracies",
+        "learning_rate", "eval_loss",      "eval_rewards/accuracies"};
+    const char *const *keys = aligns ? of_pairs : of_texts;
+    size_t num_keys =
+        aligns ? sizeof of_pairs / sizeof *of_pairs : sizeof of_texts / sizeof *of_texts;
     size_t n = json_array_size(history), every = n / 200 + 1;
     html_put(h, "<details><summary>The same as a table</summary>");
-    html_table(h, "#step|#loss|#accuracy|#learning rate|#gradient norm|#tokens/s|#evaluation loss");
+    html_table(h, aligns ? "#step|#loss|#reward of chosen|#of rejected|#right|#learning "
+                           "rate|#evaluation loss|#right there"
+                         : "#step|#loss|#accuracy|#learning rate|#gradient norm|#tokens/"
+                           "s|#evaluation loss");
     for (size_t i = 0; i < n; i++) {
         json_t *line = json_array_get(history, i);
         if (i % every && i + 1 < n && !json_object_get(line, "eval_loss")) continue;
         html_format(h, "<tr><td class=n>%lld</td>",
                     (long long)json_integer_value(json_object_get(line, "step")));
-        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+        for (size_t k = 0; k < num_keys; k++) {
             json_t *v = json_object_get(line, keys[k]);
             if (json_is_number(v))
                 html_format(h, "<td class=n>%.5g</td>", json_number_value(v));
@@ -123,11 +175,12 @@ static void write_log_table(struct html *h, const json_t *history)
     html_put(h, "</details>\n");
 }
 
-static enum status write_curves(struct html *h, const json_t *history, struct err *e)
+static enum status write_curves(struct html *h, const json_t *history, int aligns, struct err *e)
 {
     html_section(h, "Curves");
     html_put(h, "<div class=charts>\n");
     TRY(write_loss(h, history, e));
+    if (aligns) TRY(write_rewards(h, history, e));
     TRY(write_curve(h, history, "accuracy of trained tokens", "mean_token_accuracy",
                     "eval_mean_token_accuracy", 0, e));
     TRY(write_curve(h, history, "learning rate", "learning_rate", NULL, 1, e));
@@ -135,7 +188,7 @@ static enum status write_curves(struct html *h, const json_t *history, struct er
     TRY(write_curve(h, history, "tokens per second", "tokens_per_second", NULL, 1, e));
     TRY(write_curve(h, history, "share of the measured GEMM rate", "floor_share", NULL, 1, e));
     html_put(h, "</div>\n");
-    write_log_table(h, history);
+    write_log_table(h, history, aligns);
     html_close(h);
     return OK;
 }
@@ -218,6 +271,12 @@ static void write_loss_tiles(struct html *h, const json_t *history)
         snprintf(value, sizeof value, "%.4f", last);
         snprintf(note, sizeof note, "lowest %.4f", low);
         html_tile(h, "evaluation loss", value, note);
+    }
+    int held_out = summarise(history, "eval_rewards/accuracies", &first, &last, &low);
+    if (held_out || summarise(history, "rewards/accuracies", &first, &last, &low)) {
+        snprintf(value, sizeof value, "%.1f %%", 100 * last);
+        html_tile(h, "chosen ahead", value,
+                  held_out ? "of the held-out pairs" : "of the last pairs");
     }
 }
 
@@ -449,7 +508,7 @@ static enum status write_page(struct html *h, const struct report *r, const json
 {
     const struct session *s = r->session;
     write_head(h, r, history);
-    TRY(write_curves(h, history, e));
+    TRY(write_curves(h, history, s->aligns, e));
     write_answers(h, s);
     TRY(write_data(h, s, e));
     TRY(write_config(h, s->config, e));

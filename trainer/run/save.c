@@ -81,13 +81,12 @@ static void add_name(json_t *names, const char *name)
     json_array_append_new(names, json_string(name));
 }
 
-/* As the config has them; a table that is embedding and head is saved under both names. */
+/* A table that is embedding and head is saved under both names. */
 static json_t *saved_names(const struct session *s)
 {
     const struct engine *g = &s->engine;
-    const struct config_list *list = &s->config->modules_to_save;
-    json_t *names = list->n ? json_array() : NULL;
-    for (size_t i = 0; i < list->n; i++) add_name(names, list->items[i]);
+    json_t *names = s->lora.num_saved ? json_array() : NULL;
+    for (size_t i = 0; i < s->lora.num_saved; i++) add_name(names, s->lora.saved[i]);
     if (s->model.tied && g->params.params[g->model.embedding].flags & PARAM_SAVED) {
         add_name(names, PEFT_EMBEDDING);
         add_name(names, PEFT_HEAD);
@@ -202,6 +201,30 @@ static enum status fingerprint_machine(struct session *s, struct fingerprint *f,
     return OK;
 }
 
+/* What the loss of preferences depends on, key by key as the resolved config has it. */
+static enum status fingerprint_preferences(struct session *s, struct fingerprint *f, struct err *e)
+{
+    static const enum config_key keys[] = {
+        KEY_stage,          KEY_loss_type,         KEY_loss_weights,
+        KEY_beta,           KEY_label_smoothing,   KEY_f_divergence_type,
+        KEY_ld_alpha,       KEY_use_weighting,     KEY_f_alpha_divergence_coef,
+        KEY_cpo_alpha,      KEY_simpo_gamma,       KEY_desirable_weight,
+        KEY_prefix_sharing, KEY_undesirable_weight};
+    enum status status = OK;
+    for (size_t i = 0; !status && i < sizeof keys / sizeof *keys; i++) {
+        struct buf text;
+        buf_init(&text, 1 << 12);
+        status = config_value_text(s->config, keys[i], &text);
+        if (status)
+            err_set(e, status, "no memory for the fingerprint");
+        else
+            status = fingerprint_set(f, e, config_name(keys[i]), "%s", text.data);
+        buf_free(&text);
+    }
+    if (!status) status = fingerprint_set(f, e, "reference", "%s", s->reference_hash);
+    return status;
+}
+
 static enum status fingerprint_config(struct session *s, struct fingerprint *f, struct err *e)
 {
     const struct config *c = s->config;
@@ -221,6 +244,7 @@ static enum status fingerprint_config(struct session *s, struct fingerprint *f, 
     SET("weight_decay", "%.17g", c->weight_decay);
     SET("max_grad_norm", "%.17g", c->max_grad_norm);
     SET("adam", "%.17g %.17g %.17g", c->adam_beta1, c->adam_beta2, c->adam_epsilon);
+    if (s->aligns) TRY(fingerprint_preferences(s, f, e));
     if (!s->engine.has_lora) return OK;
     SET("lora", "r %d alpha %.17g dropout %.17g rslora %d", (int)s->lora.r, s->lora.alpha,
         s->lora.dropout, s->lora.rslora);

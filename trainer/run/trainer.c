@@ -16,6 +16,7 @@ struct window {
     double loss;               /* sum of the steps' losses */
     int64_t steps, num_tokens; /* steps: without those left out */
     double hits, supervised;
+    struct preference_sums preferences;
     double flops, seconds, since;
 };
 
@@ -34,8 +35,36 @@ struct loop {
 
 /* --- a step --- */
 
+/* What a step's micro-batches add up to; of the two, that of the stage. */
+struct step_sums {
+    struct cross_entropy_sums texts;
+    struct preference_sums preferences;
+};
+
+static enum status run_texts(struct loop *l, int64_t step, const struct batch *b,
+                             struct step_sums *sums, struct err *e)
+{
+    struct session *s = l->s;
+    TRY(engine_train(&s->engine, b, (uint64_t)s->config->seed, step, &sums->texts, e));
+    l->window.flops += engine_train_flops(&s->engine, b->N, b->S);
+    return OK;
+}
+
+static enum status run_preferences(struct loop *l, int64_t step, const struct loader_step *plan,
+                                   const struct batch *b, struct step_sums *sums, struct err *e)
+{
+    struct session *s = l->s;
+    struct align_train t = {plan, (uint64_t)s->config->seed, step, s->known};
+    TRY(align_train(&s->align, &s->engine, b, &t, &sums->preferences, e));
+    sums->texts.tokens += (double)align_reply_tokens(&s->align);
+    l->window.flops += engine_train_flops(&s->engine, b->N, b->S);
+    if (s->engine.options.reference && !s->known)
+        l->window.flops += engine_forward_flops(&s->engine, b->N, b->S);
+    return OK;
+}
+
 static enum status run_micro_batches(struct loop *l, int64_t step, const struct loader_step *plan,
-                                     struct cross_entropy_sums *sums, struct err *e)
+                                     struct step_sums *sums, struct err *e)
 {
     struct session *s = l->s;
     suspects_clear(&l->suspects);
@@ -44,9 +73,9 @@ static enum status run_micro_batches(struct loop *l, int64_t step, const struct 
         double began = profile_begin(&s->engine.device);
         TRY(loader_batch(s->train_loader, step, m, &b, e));
         profile_end(&s->engine.device, PROFILE_data, began);
-        TRY(engine_train(&s->engine, &b, (uint64_t)s->config->seed, step, sums, e));
+        TRY(s->aligns ? run_preferences(l, step, plan, &b, sums, e)
+                      : run_texts(l, step, &b, sums, e));
         suspects_add(&l->suspects, &b, s->engine.host_floats);
-        l->window.flops += engine_train_flops(&s->engine, b.N, b.S);
     }
     return OK;
 }
@@ -99,18 +128,31 @@ static enum status heed(struct loop *l, int64_t step, enum guard_verdict verdict
     return OK;
 }
 
+/* The step's loss, and what its gradients are divided by. */
+static double step_loss(const struct session *s, const struct loader_step *plan,
+                        const struct step_sums *sums, double *divisor)
+{
+    if (s->aligns) {
+        struct preference_step step = align_step(&s->align, plan);
+        *divisor = preference_divisor(&s->preferences, &step, plan->micro_batches);
+        return preference_loss_mean(&s->preferences, &sums->preferences);
+    }
+    *divisor =
+        cross_entropy_divisor(s->engine.options.reduction, plan->weight, plan->micro_batches);
+    return sums->texts.loss / *divisor;
+}
+
 static enum status run_step(struct loop *l, int64_t step, struct err *e)
 {
     struct session *s = l->s;
     struct loader_step plan;
-    struct cross_entropy_sums sums = {0};
+    struct step_sums sums = {0};
+    double divisor;
     enum guard_verdict verdict;
     char why[160];
     TRY(loader_step(s->train_loader, step, &plan, e));
     TRY(run_micro_batches(l, step, &plan, &sums, e));
-    double divisor =
-        cross_entropy_divisor(s->engine.options.reduction, plan.weight, plan.micro_batches);
-    double loss = sums.loss / divisor;
+    double loss = step_loss(s, &plan, &sums, &divisor);
     l->lr = schedule_lr(&s->schedule, step);
     TRY(update(l, step, loss, divisor, &verdict, why, sizeof why, e));
     TRY(heed(l, step, verdict, loss, why, e));
@@ -119,8 +161,9 @@ static enum status run_step(struct loop *l, int64_t step, struct err *e)
     s->done = step + 1;
     if (verdict == GUARD_SKIP) return OK;
     l->window.loss += loss;
-    l->window.hits += sums.hits;
-    l->window.supervised += sums.tokens;
+    l->window.hits += sums.texts.hits;
+    l->window.supervised += sums.texts.tokens;
+    preference_sums_add(&l->window.preferences, &sums.preferences);
     l->window.steps++;
     return OK;
 }
@@ -148,6 +191,10 @@ static struct train_log make_log(struct loop *l)
     log.value[METRIC_memory_bytes] =
         (double)(s->engine.memory.run + s->engine.memory.step + s->engine.memory.scratch);
     log.value[METRIC_skipped_steps] = (double)s->guard.skipped;
+    if (!s->aligns) return log;
+    log.preferences = &w->preferences;
+    log.value[METRIC_mean_token_accuracy] =
+        metric_of_preferences(&w->preferences, PREFERENCE_TOKEN_ACCURACY);
     return log;
 }
 
@@ -182,8 +229,30 @@ static enum status profile_step(struct loop *l, int64_t tokens, struct err *e)
 
 /* --- evaluation --- */
 
+/* The held-out pairs. */
+static enum status evaluate_preferences(struct session *s, struct eval_log *log, struct err *e)
+{
+    double began = clock_seconds();
+    *log = (struct eval_log){.step = s->done,
+                             .epoch = (double)s->done / (double)s->steps_per_epoch,
+                             .has_preferences = 1};
+    const struct reference *known = s->eval_store ? s->eval_known : s->known;
+    for (int64_t k = 0; k < loader_report(s->eval_loader)->steps_per_epoch; k++) {
+        struct batch b;
+        TRY(loader_batch(s->eval_loader, k, 0, &b, e));
+        TRY(align_score(&s->align, &s->engine, &b, known, &log->preferences, e));
+        log->num_tokens += align_reply_tokens(&s->align);
+    }
+    log->loss = preference_loss_mean(&s->preferences, &log->preferences);
+    log->accuracy = metric_of_preferences(&log->preferences, PREFERENCE_TOKEN_ACCURACY);
+    log->seconds = clock_seconds() - began;
+    if (isfinite(log->loss)) return OK;
+    return err_set(e, ERR_NUMERIC, "the loss of the evaluation is not a number");
+}
+
 enum status trainer_evaluate(struct session *s, struct eval_log *log, struct err *e)
 {
+    if (s->aligns) return evaluate_preferences(s, log, e);
     struct evaluation v;
     double began = clock_seconds();
     enum status status = evaluation_init(&v, s->eval_store ? s->eval_store : s->store, e);
@@ -198,6 +267,19 @@ enum status trainer_evaluate(struct session *s, struct eval_log *log, struct err
     return status;
 }
 
+static double best_metric(const struct config *c, const struct eval_log *log)
+{
+    switch ((enum config_metric_for_best_model)c->metric_for_best_model) {
+    case CONFIG_BEST_LOSS: break;
+    case CONFIG_BEST_ACCURACY: return log->accuracy;
+    case CONFIG_BEST_PREFERENCE:
+        return metric_of_preferences(&log->preferences, PREFERENCE_REWARDS_ACCURACIES);
+    case CONFIG_BEST_MARGIN:
+        return metric_of_preferences(&log->preferences, PREFERENCE_REWARDS_MARGINS);
+    }
+    return log->loss;
+}
+
 /* *improved: it was the best so far. */
 static enum status evaluate(struct loop *l, int *improved, struct err *e)
 {
@@ -209,9 +291,7 @@ static enum status evaluate(struct loop *l, int *improved, struct err *e)
     journal_show(&l->journal);
     if (l->o->evaluated) l->o->evaluated(l->o->context, &log);
     l->window.since += clock_seconds() - began; /* not the steps' time */
-    double metric =
-        l->s->config->metric_for_best_model == CONFIG_BEST_LOSS ? log.loss : log.accuracy;
-    *improved = best_update(&l->s->best, l->s->config, l->s->done, metric);
+    *improved = best_update(&l->s->best, l->s->config, l->s->done, best_metric(l->s->config, &log));
     return OK;
 }
 

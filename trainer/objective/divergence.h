@@ -8,17 +8,18 @@
 
 #include <stddef.h>
 
-/* name as users write it, help */
-#define DIVERGENCE_TABLE(X)                                                                  \
-    X(REVERSE_KL, "reverse_kl", "x itself")                                                  \
-    X(FORWARD_KL, "forward_kl", "1 - e^-x")                                                  \
-    X(JS, "js_divergence", "log 2 + log sigmoid x")                                          \
-    X(ALPHA, "alpha_divergence",                                                             \
-      "(e^((a-1)x) - 1)/(a-1), a = f_alpha_divergence_coef; the exponent ends at 80, and a " \
-      "within 1e-6 of 1 is reverse_kl")
+/* name as users write it, help, function of divergence.c */
+#define DIVERGENCE_TABLE(X)                                                               \
+    X(REVERSE_KL, "reverse_kl", "x itself", reverse_kl)                                   \
+    X(FORWARD_KL, "forward_kl", "1 - e^-x", forward_kl)                                   \
+    X(JS, "js_divergence", "log 2 + log sigmoid x", js)                                   \
+    X(ALPHA, "alpha_divergence",                                                          \
+      "(e^((a-1)x) - 1)/(a-1), a = f_alpha_divergence_coef; the exponent ends at 80, an " \
+      "a within 1e-6 of 1 is reverse_kl",                                                 \
+      alpha)
 
 enum divergence {
-#define X(name, text, help) DIVERGENCE_##name,
+#define X(name, ...) DIVERGENCE_##name,
     DIVERGENCE_TABLE(X)
 #undef X
         NUM_DIVERGENCES

@@ -5,7 +5,7 @@
  *         preference_reference(...) from the reference's log-probabilities, or from a sidecar
  *         preference_run(&p, &step, &input, dlogp, &sums)
  *     divide the summed gradients by preference_divisor(...), once
- *     preference_loss_mean(&p.options, &sums), preference_metric(...)
+ *     preference_loss_mean(&sums), preference_metric(...)
  *
  * Reduction (SEMANTICS E).
  *   token_mean       mean over the step's records, and for the cross-entropies (sft, cpo_alpha,
@@ -59,8 +59,7 @@ struct preference_input {
 /* What the step holds in all its micro-batches; not looked at under microbatch_mean. */
 struct preference_step {
     double records;
-    double
-        nll_tokens; /* of needs.nll's kind: chosen spans, or prompt and chosen spans; 0 if none */
+    double nll_tokens; /* in spans of needs.nll's kind: chosen, or prompt and chosen; 0 if none */
 };
 
 /* name in logs, meaning. A metric that a loss or record kind does not have is not logged. */
@@ -96,7 +95,6 @@ struct preference_mean {
 struct preference_sums {
     struct preference_mean pairs;  /* the losses of records */
     struct preference_mean tokens; /* what the cross-entropies add */
-    double micro_batches, records;
     struct preference_mean metrics[NUM_PREFERENCE_METRICS];
 };
 
@@ -104,7 +102,8 @@ struct preference {
     struct preference_options options;
     struct preference_needs needs;
     int32_t max_records;
-    struct preference_work *work; /* heap, [max_records] */
+    struct preference_pair *pairs;    /* heap, [max_records] */
+    struct preference_rank *ranks[2]; /* heap, [max_records] each */
 };
 
 /* `o` must have passed preference_check. ERR_MEMORY. */
@@ -130,7 +129,7 @@ double preference_divisor(const struct preference_options *o, const struct prefe
 void preference_sums_add(struct preference_sums *to, const struct preference_sums *from);
 
 /* The mean loss of what was added up; 0 where nothing was. */
-double preference_loss_mean(const struct preference_options *o, const struct preference_sums *s);
+double preference_loss_mean(const struct preference_sums *s);
 
 /* 1, with *value, if there is such a metric in what was added up. */
 int preference_metric(const struct preference_sums *s, enum preference_metric m, double *value);

@@ -63,8 +63,7 @@ struct preference_loss {
     unsigned flags;
     enum preference_match match;
     enum preference_nll nll;
-    double smoothing_min, smoothing_max; /* label_smoothing must lie strictly between, or be 0 where
-                                            smoothing_min is below 0 */
+    double smoothing_above, smoothing_below; /* label_smoothing must lie strictly between */
     /* NULL: the cross-entropy is all there is. */
     void (*pair)(const struct preference_options *o, const struct pair_point *x,
                  struct pair_value *y);

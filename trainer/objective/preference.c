@@ -216,27 +216,33 @@ static double run_losses(struct preference *p, int32_t n, struct preference_mean
 /* --- cross-entropies --- */
 
 struct nll {
-    double sum, tokens; /* of the micro-batch, before the factor */
-    double factor;
+    double sum, tokens; /* of the micro-batch, plain */
+    double weighted;    /* each record's times its weight and the factor */
+    double factor;      /* of loss_weights and cpo_alpha */
 };
+
+static double factor_of_nll(const struct preference_options *o)
+{
+    double factor = 0;
+    for (int i = 0; i < o->num_losses; i++)
+        factor += o->loss_weights[i] * preference_nll_scale(o->losses[i], o);
+    return factor;
+}
 
 static struct nll measure_nll(const struct preference *p, const struct preference_input *in)
 {
-    const struct preference_options *o = &p->options;
     struct nll nll = {0};
-    double weights = 0;
     if (p->needs.nll == NLL_NONE) return nll;
+    nll.factor = factor_of_nll(&p->options);
     for (int32_t i = 0; i < in->num_records; i++) {
         const struct preference_record *r = &in->records[i];
         int32_t prompt = p->needs.prompt_tokens ? r->prompt.count : 0;
-        nll.sum -= sum(in->logp, r->prompt.first, prompt);
-        nll.sum -= sum(in->logp, r->chosen.first, r->chosen.count);
+        double loss = -sum(in->logp, r->prompt.first, prompt) -
+                      sum(in->logp, r->chosen.first, r->chosen.count);
+        nll.sum += loss;
+        nll.weighted += nll.factor * p->pairs[i].weight * loss;
         nll.tokens += prompt + r->chosen.count;
-        weights += p->pairs[i].weight;
     }
-    for (int i = 0; i < o->num_losses; i++)
-        nll.factor += o->loss_weights[i] * preference_nll_scale(o->losses[i], o);
-    nll.factor *= weights / in->num_records;
     return nll;
 }
 
@@ -269,8 +275,8 @@ static void write_gradient(const struct preference *p, const struct preference_s
         add_reply(p, r->chosen, shorter(r), scale * x->d_chosen, dlogp);
         add_reply(p, r->rejected, shorter(r), scale * x->d_rejected, dlogp);
         if (nll_scale == 0) continue;
-        add_constant(r->chosen, -nll_scale, dlogp);
-        if (p->needs.prompt_tokens) add_constant(r->prompt, -nll_scale, dlogp);
+        add_constant(r->chosen, -nll_scale * x->weight, dlogp);
+        if (p->needs.prompt_tokens) add_constant(r->prompt, -nll_scale * x->weight, dlogp);
     }
 }
 
@@ -353,7 +359,7 @@ void preference_run(struct preference *p, const struct preference_step *step,
     struct preference_mean pairs = {.sum = run_losses(p, n, batch), .count = n};
     struct nll nll = measure_nll(p, in);
     add_mean(&sums->pairs, pairs, as_one);
-    add_mean(&sums->tokens, (struct preference_mean){nll.factor * nll.sum, nll.tokens}, as_one);
+    add_mean(&sums->tokens, (struct preference_mean){nll.weighted, nll.tokens}, as_one);
     if (dlogp) write_gradient(p, step, in, &nll, dlogp);
     measure_metrics(p, in, batch);
     if (p->needs.mismatch) count(&batch[PREFERENCE_KL], kl);

@@ -14,9 +14,10 @@
  *                    cross-entropy is multiplied by records/tokens of the step to fit, so these
  *                    must be known beforehand (struct preference_step).
  *   microbatch_mean  TRL's: means over each micro-batch, then over micro-batches; metrics too.
- * With use_weighting the sft term is multiplied by the mean weight of its micro-batch (TRL).
+ * With use_weighting each pair's part of the sft term is multiplied by its weight too (TRL fails).
  *
- * Sums over tokens and records are in double and in order. A call allocates nothing.
+ * A micro-batch has at least one record. Sums over tokens and records are in double and in order.
+ * A call allocates nothing.
  */
 #ifndef CRIA_OBJECTIVE_PREFERENCE_H
 #define CRIA_OBJECTIVE_PREFERENCE_H

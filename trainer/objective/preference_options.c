@@ -182,8 +182,6 @@ struct preference_needs preference_needs(const struct preference_options *o)
         const struct preference_loss *l = o->losses[i];
         if (preference_nll_scale(l, o) > 0) needs.nll = l->nll;
         if (l->match != MATCH_PAIR) needs.coupled = 1;
-        /* the cross-entropy is multiplied by its micro-batch's mean weight */
-        if (l->nll != NLL_NONE && o->use_weighting) needs.coupled = 1;
     }
     needs.prompt_tokens = needs.nll == NLL_PROMPT_AND_CHOSEN;
     return needs;

@@ -1,4 +1,5 @@
-/* cria eval: loss and perplexity, exact match on request; per source and in all. */
+/* cria eval: loss and perplexity, of preferences accuracy and margins; exact match on request; per
+ * source and in all. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "cli/progress.h"
 #include "cli/watch.h"
 #include "run/eval_job.h"
+#include "run/metrics.h"
 
 enum match { MATCH_BOTH, MATCH_EXACT, MATCH_PREFIX };
 static const char *const match_names[] = {"both", "exact", "prefix"};
@@ -60,6 +62,36 @@ static void print_share(double share)
         printf("  %6.1f %%", 100 * share);
 }
 
+static void print_reward(double reward)
+{
+    if (isnan(reward))
+        printf("  %9s", "-");
+    else
+        printf("  %9.4f", reward);
+}
+
+static void print_matches(const struct request *r, const struct evaluate_score *s)
+{
+    if (r->options.answers && r->match != MATCH_PREFIX)
+        print_share(evaluate_share(s->exact, s->asked));
+    if (r->options.answers && r->match != MATCH_EXACT)
+        print_share(evaluate_share(s->prefix, s->asked));
+}
+
+static void print_preferences(const struct request *r, const char *name,
+                              const struct evaluate_score *s)
+{
+    const struct preference_sums *p = &s->preferences;
+    printf("%9lld %10lld  %8.4f", (long long)s->documents, (long long)s->num_tokens,
+           preference_loss_mean(p));
+    print_share(metric_of_preferences(p, PREFERENCE_REWARDS_ACCURACIES));
+    print_reward(metric_of_preferences(p, PREFERENCE_REWARDS_MARGINS));
+    print_reward(metric_of_preferences(p, PREFERENCE_REWARDS_CHOSEN));
+    print_reward(metric_of_preferences(p, PREFERENCE_REWARDS_REJECTED));
+    print_matches(r, s);
+    printf("  %s\n", name);
+}
+
 static void print_score(const struct request *r, const char *name, const struct evaluate_score *s)
 {
     double loss = evaluate_mean_loss(s);
@@ -69,21 +101,31 @@ static void print_score(const struct request *r, const char *name, const struct 
     else
         printf("%9lld %10lld  %8.4f  %10.4g", (long long)s->documents, (long long)s->num_tokens,
                loss, exp(loss));
-    if (r->options.answers && r->match != MATCH_PREFIX)
-        print_share(evaluate_share(s->exact, s->asked));
-    if (r->options.answers && r->match != MATCH_EXACT)
-        print_share(evaluate_share(s->prefix, s->asked));
+    print_matches(r, s);
     printf("  %s\n", name);
+}
+
+static void print_one(const struct request *r, const struct evaluation *v, const char *name,
+                      const struct evaluate_score *s)
+{
+    if (v->has_preferences)
+        print_preferences(r, name, s);
+    else
+        print_score(r, name, s);
 }
 
 static void print_table(const struct evaluation *v, const struct request *r)
 {
-    printf("%9s %10s  %8s  %10s", "documents", "tokens", "loss", "perplexity");
+    if (v->has_preferences)
+        printf("%9s %10s  %8s  %8s  %9s  %9s  %9s", "records", "tokens", "loss", "right", "margin",
+               "chosen", "rejected");
+    else
+        printf("%9s %10s  %8s  %10s", "documents", "tokens", "loss", "perplexity");
     if (r->options.answers && r->match != MATCH_PREFIX) printf("  %8s", "exact");
     if (r->options.answers && r->match != MATCH_EXACT) printf("  %8s", "prefix");
     printf("  source\n");
-    for (size_t i = 0; i < v->num_sources; i++) print_score(r, v->sources[i].path, &v->sources[i]);
-    if (v->num_sources > 1) print_score(r, "all", &v->total);
+    for (size_t i = 0; i < v->num_sources; i++) print_one(r, v, v->sources[i].path, &v->sources[i]);
+    if (v->num_sources > 1) print_one(r, v, "all", &v->total);
 }
 
 static void print_notes(const struct eval_job *j, const struct evaluation *v)
@@ -92,7 +134,13 @@ static void print_notes(const struct eval_job *j, const struct evaluation *v)
     if (l->cut_documents)
         progress_say("%lld documents are longer than the %d tokens looked at",
                      (long long)l->cut_documents, (int)j->max_length);
-    if (l->dropped_documents)
+    if (l->dropped_prompts)
+        progress_say("%lld records have a prompt that fills them and are left out",
+                     (long long)l->dropped_prompts);
+    if (l->dropped_identical)
+        progress_say("%lld pairs are the same within them and are left out",
+                     (long long)l->dropped_identical);
+    if (l->dropped_documents && !j->aligns)
         progress_say("%lld documents have nothing to predict within them and are left out",
                      (long long)l->dropped_documents);
     if (v->total.too_long)
@@ -112,6 +160,8 @@ static enum status run(const struct request *r, struct err *e)
     if (!s) {
         progress_say("evaluating %s%s%s", job.model, job.adapter[0] ? " with adapter " : "",
                      job.adapter);
+        if (job.aligns)
+            progress_say("beta %g, reference: %s", job.preferences.beta, job.reference_text);
         s = eval_job_run(&job, &r->options, &watcher, &v, e);
     }
     progress_clear();
@@ -133,6 +183,7 @@ static enum status check(struct request *r, const struct cli_args *args, struct 
     if (m == 3)
         return err_set(e, ERR_CONFIG, "--match %s is none of exact, prefix, both", r->match_name);
     r->match = (enum match)m;
+    if (o->beta < 0) return err_set(e, ERR_CONFIG, "--beta is %g; it must be above 0", o->beta);
     if (args->num_positional && (o->data || o->template || o->max_length || o->batch_size))
         return err_set(e, ERR_CONFIG,
                        "a config brings data, template and sizes; override it by key=value");
@@ -170,6 +221,10 @@ enum status verb_eval(const struct cli_verb *v, int argc, char **argv, struct er
     struct cli_option options[] = {
         {"--model", CLI_TEXT, &o->model, "DIR", "model directory; default: what CONFIG trained", 0},
         {"--adapter", CLI_TEXT, &o->adapter, "DIR", "LoRA adapter, cria's or PEFT's", 0},
+        {"--ref-model", CLI_TEXT, &o->ref_model, "DIR",
+         "reference of preferences; default: CONFIG's, the model without its adapter, or none", 0},
+        {"--beta", CLI_REAL, &o->beta, "B", "of preferences: what rewards are multiplied by (0.1)",
+         0},
         {"--data", CLI_TEXT, &o->data, "F[,F]", "JSON or JSONL files, or one prepared .h5", 0},
         {"--template", CLI_TEXT, &o->template, "T", "default: what cria.json says", 0},
         {"--max-length", CLI_INT, &o->max_length, "N", "tokens looked at (the model's context)", 0},
@@ -187,7 +242,8 @@ enum status verb_eval(const struct cli_verb *v, int argc, char **argv, struct er
             "With CONFIG: the model or adapter in its output_dir (the base while there is\n"
             "none), on eval_dataset or on the documents val_size holds out. key=value behind\n"
             "it overrides a key. A generated answer matches exactly when both texts are equal\n"
-            "but for white space around them, by prefix when it begins with the expected one."};
+            "but for white space around them, by prefix when it begins with the expected one.\n"
+            "Of preferences it says how often the chosen reply has more reward, and by how much."};
     TRY(cli_parse(v, &args, argc, argv, e));
     if (args.help) return OK;
     TRY(check(&r, &args, e));

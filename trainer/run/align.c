@@ -107,7 +107,7 @@ static enum status find_records(struct align *a, struct engine *g, const struct 
                                 const struct reference *known, struct err *e)
 {
     take_records(a, b);
-    if (!a->preference.needs.reference) return OK;
+    if (!a->preference.needs.reference || (!known && !g->options.reference)) return OK;
     return known ? recall_reference(a, b, known, e) : run_reference(a, g, b, e);
 }
 

@@ -8,6 +8,9 @@
  *     align_score(&a, &g, &batch, known, &sums)   forward only
  *     align_fill(&a, known, &g, loader, ...)      the reference, once for all epochs and runs
  *
+ * An engine without a reference and no sidecar: the reference's log-probabilities count as 0, so
+ * that rewards are beta times the policy's own (evaluation of a model that nothing is known of).
+ *
  * From a pass or from the sidecar the numbers are the same to the last bit, as long as the
  * reference gives a row the same bits in whatever micro-batch it lies, as it does on the CPU.
  */

@@ -3,6 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "run/preference_config.h"
+#include "run/starting.h"
+
 #define BATCH_SIZE 8
 
 /* --- which model --- */
@@ -94,6 +97,69 @@ static enum status open_data(struct eval_job *j, const struct eval_options *o, s
     return key == KEY_eval_dataset ? OK : open_held_out(j, c, e);
 }
 
+/* --- preferences --- */
+
+/* As the config has it, or a loss for what the records are. */
+static enum status find_options(struct eval_job *j, const struct eval_options *o, struct err *e)
+{
+    int unpaired = store_info(j->store)->settings.kind == KIND_UNPAIRED;
+    if (o->config && preference_stage(o->config)) {
+        TRY(preference_config(o->config, &j->preferences, e));
+    } else {
+        j->preferences = preference_defaults();
+        if (unpaired) j->preferences.losses[0] = preference_loss_find("kto");
+    }
+    if (o->beta > 0) j->preferences.beta = o->beta;
+    if (preference_needs(&j->preferences).unpaired == unpaired) return OK;
+    err_set(e, ERR_CONFIG, "%s holds %s", store_path(j->store),
+            kind_about((enum record_kind)store_info(j->store)->settings.kind));
+    return err_hint(e, "the config's stage is %s", config_word(o->config, KEY_stage));
+}
+
+static enum status use_model(struct eval_job *j, struct inference_options *i, const char *dir,
+                             struct err *e)
+{
+    struct model_config other;
+    TRY(model_config_read(&other, dir, e));
+    int same = starting_same_shape(&other, &j->inference.config);
+    model_config_free(&other);
+    if (!same) {
+        err_set(e, ERR_CONFIG, "the reference %s is of another shape than %s", dir, j->model);
+        return err_hint(e, "the reference must be of the same family and sizes");
+    }
+    i->reference = ENGINE_REFERENCE_MODEL;
+    j->reference_text = j->reference;
+    return copy_path(j->reference, dir, e);
+}
+
+static enum status find_reference(struct eval_job *j, const struct eval_options *o,
+                                  struct inference_options *i, struct err *e)
+{
+    const struct config *c = o->config && preference_stage(o->config) ? o->config : NULL;
+    const char *adapter = c ? starting_reference_adapter(c) : NULL;
+    j->reference_text = "none: rewards are beta times the log-probabilities";
+    if (!preference_needs(&j->preferences).reference) return OK;
+    if (o->ref_model) return use_model(j, i, o->ref_model, e);
+    if (c && c->ref_model) return use_model(j, i, c->ref_model, e);
+    if (c && !j->adapter[0]) return use_model(j, i, c->model_name_or_path, e);
+    if (!j->adapter[0]) return OK;
+    i->reference = adapter ? ENGINE_REFERENCE_ADAPTER : ENGINE_REFERENCE_BASE;
+    j->reference_text = adapter ? j->reference : "the model without the adapter";
+    i->reference_dir = j->reference;
+    return adapter ? copy_path(j->reference, adapter, e) : OK;
+}
+
+static enum status open_preferences(struct eval_job *j, const struct eval_options *o,
+                                    struct inference_options *i, struct err *e)
+{
+    j->aligns = store_info(j->store)->settings.kind != KIND_SFT;
+    if (!j->aligns) return OK;
+    TRY(find_options(j, o, e));
+    i->pairs = 1;
+    i->reference_dir = j->reference;
+    return find_reference(j, o, i, e);
+}
+
 static enum status open_loader(struct eval_job *j, const struct eval_options *o, struct err *e)
 {
     const struct config *c = o->config;
@@ -105,7 +171,15 @@ static enum status open_loader(struct eval_job *j, const struct eval_options *o,
                                      .batch_size = (int32_t)batch,
                                      .accumulation = 1,
                                      .packing = c ? c->packing : 0,
-                                     .seed = c ? (uint64_t)c->seed : 0};
+                                     .seed = c ? (uint64_t)c->seed : 0,
+                                     .prefix_sharing = 1};
+    if (j->aligns) {
+        struct preference_needs needs = preference_needs(&j->preferences);
+        if (c) options.prefix_sharing = c->prefix_sharing;
+        options.with_prompt = needs.prompt_tokens;
+        if (needs.mismatch)
+            options.mismatch_chunk = (int32_t)(c ? c->per_device_train_batch_size : batch);
+    }
     return loader_open(&j->loader, j->store, j->documents, &options, e);
 }
 
@@ -127,13 +201,16 @@ enum status eval_job_open(struct eval_job *j, const struct eval_options *o, stru
     TRY(find_model(j, o, e));
     TRY(open_text(j, o, &inference, e));
     TRY(open_data(j, o, e));
+    TRY(open_preferences(j, o, &inference, e));
     TRY(open_loader(j, o, e));
     TRY(loader_limits(j->loader, 1, &limits, e));
+    if (j->aligns) TRY(align_init(&j->align, &j->preferences, &limits, e));
     return inference_open_engine(&j->inference, &inference, &limits, longest(j->store), e);
 }
 
 void eval_job_close(struct eval_job *j)
 {
+    align_free(&j->align);
     loader_close(j->loader);
     loader_split_free(&j->split);
     store_close(j->store);
@@ -146,6 +223,9 @@ enum status eval_job_run(struct eval_job *j, const struct eval_options *o,
                          struct err *e)
 {
     TRY(evaluation_init(v, j->store, e));
-    TRY(evaluate_loss(v, &j->inference.engine, j->loader, watcher, e));
+    if (j->aligns)
+        TRY(evaluate_preferences(v, &j->inference.engine, &j->align, j->loader, watcher, e));
+    else
+        TRY(evaluate_loss(v, &j->inference.engine, j->loader, watcher, e));
     return o->answers ? evaluate_answers(v, &j->inference, j->documents, watcher, e) : OK;
 }

@@ -96,6 +96,44 @@ enum status evaluate_loss(struct evaluation *v, struct engine *g, struct loader 
     return err_hint(e, "the weights may be damaged, or the model diverged while it was trained");
 }
 
+/* --- preferences --- */
+
+/* A record for itself, so that sources can be told apart. Losses that look at several at once see
+ * one here; the total is of whole micro-batches. */
+static void add_record(struct evaluation *v, struct align *a, const struct batch *b, int32_t i)
+{
+    struct preference_input one = a->input;
+    struct evaluate_score *s = source_of(v, b->pairs[i].document);
+    int64_t tokens = b->pairs[i].chosen.count + b->pairs[i].rejected.count;
+    one.records = &a->records[i];
+    one.num_records = 1;
+    preference_run(&a->preference, NULL, &one, NULL, &s->preferences);
+    s->num_tokens += tokens;
+    s->documents++;
+    v->total.num_tokens += tokens;
+    v->total.documents++;
+}
+
+enum status evaluate_preferences(struct evaluation *v, struct engine *g, struct align *a,
+                                 struct loader *loader, const struct evaluate_watcher *watcher,
+                                 struct err *e)
+{
+    const struct loader_report *r = loader_report(loader);
+    v->has_preferences = 1;
+    for (int64_t k = 0; k < r->steps_per_epoch; k++) {
+        struct loader_step plan;
+        TRY(loader_step(loader, k, &plan, e));
+        for (int32_t m = 0; m < plan.micro_batches; m++) {
+            struct batch b;
+            TRY(loader_batch(loader, k, m, &b, e));
+            TRY(align_score(a, g, &b, NULL, &v->total.preferences, e));
+            for (int32_t i = 0; i < b.num_pairs; i++) add_record(v, a, &b, i);
+        }
+        tell(watcher, "preferences", v->total.documents, r->documents);
+    }
+    return OK;
+}
+
 /* --- answers --- */
 
 struct asking {
@@ -116,11 +154,16 @@ static void strip_end(struct buf *b)
 }
 
 /* The last trained stretch, first ... end-1, if it is a reply's; a stretch of any other turn (plain
- * text, or everything trained) leaves nothing to ask. */
+ * text, or everything trained) leaves nothing to ask. Of a preference the chosen reply. */
 static int find_reply(const struct sample *s, size_t *first, size_t *end)
 {
     int32_t role = ROLE_TEXT;
     size_t at = s->n;
+    if (s->kind != KIND_SFT) {
+        *first = (size_t)s->chosen;
+        *end = (size_t)s->rejected;
+        return *first > 0 && *first < *end;
+    }
     while (at > 0 && s->weights[at - 1] == 0) at--;
     *end = at;
     while (at > 0 && s->weights[at - 1] != 0) at--;
@@ -264,6 +307,19 @@ double evaluate_share(int64_t matched, int64_t asked)
 
 static json_t *number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
+static int add_preferences(json_t *o, const struct evaluate_score *s)
+{
+    int bad = json_object_set_new(o, "loss", number(preference_loss_mean(&s->preferences)));
+    for (int m = 0; m < NUM_PREFERENCE_METRICS; m++) {
+        double value;
+        if (!preference_metric(&s->preferences, (enum preference_metric)m, &value)) continue;
+        bad |= json_object_set_new(o, preference_metric_name((enum preference_metric)m),
+                                   number(value));
+    }
+    bad |= json_object_set_new(o, "num_tokens", json_integer(s->num_tokens));
+    return bad | json_object_set_new(o, "documents", json_integer(s->documents));
+}
+
 static int add_score(json_t *o, const struct evaluation *v, const struct evaluate_score *s)
 {
     int bad = 0;
@@ -274,6 +330,7 @@ static int add_score(json_t *o, const struct evaluation *v, const struct evaluat
         bad |= json_object_set_new(o, "num_tokens", json_integer(s->num_tokens));
         bad |= json_object_set_new(o, "documents", json_integer(s->documents));
     }
+    if (v->has_preferences) bad |= add_preferences(o, s);
     if (v->has_match) {
         bad |= json_object_set_new(o, "exact_match", number(evaluate_share(s->exact, s->asked)));
         bad |= json_object_set_new(o, "prefix_match", number(evaluate_share(s->prefix, s->asked)));

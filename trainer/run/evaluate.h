@@ -8,6 +8,9 @@
  *     exact    both texts are equal once white space around them is stripped
  *     prefix   the generated text begins with the expected one (a model that never learned to stop)
  *
+ * Preferences have the loss, rewards and accuracies of the objective (objective/preference.h)
+ * instead, and the answer expected is the chosen one.
+ *
  * Generation ends as soon as both are decided, so a wrong answer costs no more than its first wrong
  * character.
  *
@@ -22,6 +25,7 @@
 
 #include "data/loader/loader.h"
 #include "data/store/store.h"
+#include "run/align.h"
 #include "run/inference.h"
 
 struct evaluate_score {
@@ -32,14 +36,15 @@ struct evaluate_score {
     int64_t asked;               /* documents whose last reply was generated */
     int64_t exact, prefix;       /* of these */
     int64_t too_long, no_answer; /* not asked: prompt over the context; no reply to hold against */
+    struct preference_sums preferences;
 };
 
 struct evaluation {
     struct evaluate_score total, *sources; /* sources: heap, [num_sources] */
     size_t num_sources;
-    struct store *store;     /* the caller's */
-    int32_t *source_of;      /* heap, [documents of the store]; NULL with one source */
-    int has_loss, has_match; /* what was measured */
+    struct store *store; /* the caller's */
+    int32_t *source_of;  /* heap, [documents of the store]; NULL with one source */
+    int has_loss, has_preferences, has_match; /* what was measured */
 };
 
 /* Who wants to see it go on. `progress` may be NULL. */
@@ -57,6 +62,11 @@ void evaluation_free(struct evaluation *v); /* zeroed is fine */
 MUST_CHECK enum status evaluate_loss(struct evaluation *v, struct engine *g, struct loader *loader,
                                      const struct evaluate_watcher *watcher, struct err *e);
 
+/* The same for preferences, through `a`. Errors also as align_score. */
+MUST_CHECK enum status evaluate_preferences(struct evaluation *v, struct engine *g, struct align *a,
+                                            struct loader *loader,
+                                            const struct evaluate_watcher *watcher, struct err *e);
+
 /* Adds the answers to these documents of v->store. ERR_DATA: none has a reply of its own to ask
  * for; ERR_IO, ERR_FORMAT, ERR_MEMORY, ERR_DEVICE, ERR_NUMERIC. */
 MUST_CHECK enum status evaluate_answers(struct evaluation *v, struct inference *f,
@@ -67,9 +77,9 @@ double evaluate_mean_loss(const struct evaluate_score *s); /* NaN when nothing w
 double evaluate_accuracy(const struct evaluate_score *s);  /* likewise */
 double evaluate_share(int64_t matched, int64_t asked);     /* likewise */
 
-/* {"loss", "perplexity", "num_tokens", "documents", "exact_match"?, "prefix_match"?, "asked"?,
- * "sources": [{"path", ...}]}; what could not be measured is null. The caller json_decref's *out.
- * ERR_MEMORY. */
+/* {"loss", "perplexity" (texts) or "rewards/chosen", ... (preferences), "num_tokens", "documents",
+ * "exact_match"?, "prefix_match"?, "asked"?, "sources": [{"path", ...}]}; what could not be
+ * measured is null. The caller json_decref's *out. ERR_MEMORY. */
 MUST_CHECK enum status evaluation_json(const struct evaluation *v, json_t **out, struct err *e);
 
 #endif

@@ -74,6 +74,25 @@ static enum status open_text(struct inference *f, const struct inference_options
     return OK;
 }
 
+/* The reference's weights first, where they are not the model's own. */
+static enum status load_weights(struct inference *f, const struct inference_options *o,
+                                struct err *e)
+{
+    struct engine *g = &f->engine;
+    if (o->reference == ENGINE_REFERENCE_MODEL) {
+        TRY(weights_load_base(g, o->reference_dir, e));
+        engine_keep_reference(g);
+    }
+    TRY(weights_load_base(g, o->model, e));
+    if (g->rows.rows.count) rows_adopt(&g->rows, &g->device);
+    if (o->reference == ENGINE_REFERENCE_BASE) engine_keep_reference(g);
+    if (o->reference == ENGINE_REFERENCE_ADAPTER) {
+        TRY(weights_load_adapter(g, o->reference_dir, e));
+        engine_keep_reference(g);
+    }
+    return o->adapter ? weights_load_adapter(g, o->adapter, e) : OK;
+}
+
 enum status inference_open_engine(struct inference *f, const struct inference_options *o,
                                   const struct loader_limits *limits, int32_t max_length,
                                   struct err *e)
@@ -91,14 +110,15 @@ enum status inference_open_engine(struct inference *f, const struct inference_op
         .positions = rows > max_length ? (int32_t)rows : max_length,
         .cache_rows = (int32_t)rows,
         .decode_rows = rows < DECODE_ROWS ? (int32_t)rows : DECODE_ROWS,
+        .pairs = o->pairs,
+        .reference = o->reference,
     };
     if (limits) options.eval_limits = *limits;
     enum status s = engine_describe(&f->engine, &options, e);
     if (s == ERR_CONFIG && o->adapter) return adapter_dir_blame(o->adapter, e);
     TRY(s);
     TRY(engine_allocate(&f->engine, e));
-    TRY(weights_load_base(&f->engine, o->model, e));
-    return o->adapter ? weights_load_adapter(&f->engine, o->adapter, e) : OK;
+    return load_weights(f, o, e);
 }
 
 enum status inference_open_text(struct inference *f, const struct inference_options *o,

@@ -17,6 +17,10 @@ struct inference_options {
     int64_t max_new_tokens;
     int64_t context; /* tokens of prompt and answer; 0: the model's max_position_embeddings */
     struct sampler_options sampling;
+    /* evaluation of preferences */
+    int pairs;
+    enum engine_reference reference;
+    const char *reference_dir; /* of the model or adapter, where `reference` is one */
 };
 
 struct inference {

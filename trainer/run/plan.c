@@ -99,6 +99,14 @@ static enum status time_reference(struct session *s, const struct batch *b, doub
     return OK;
 }
 
+/* Rows of an epoch. Pairs that share a prompt have fewer than their texts: as in the batch. */
+static double epoch_rows(const struct session *s, const struct batch *b)
+{
+    const struct loader_report *r = loader_report(s->train_loader);
+    if (!s->aligns) return (double)(r->tokens - r->documents);
+    return (double)r->tokens * b->N / (double)b->num_tokens;
+}
+
 /* How many epochs' worth of micro-batches the reference runs over. */
 static double reference_epochs(const struct session *s, double epochs)
 {
@@ -125,6 +133,7 @@ enum status plan_measure(struct plan *p, struct session *s, struct err *e)
                         e)); /* the weights stay zero: a product of zeros takes as long */
     TRY(loader_batch(s->train_loader, 0, 0, &b, e));
     double most = MEASURE_SECONDS * s->gemm_peak;
+    double rows_an_epoch = epoch_rows(s, &b);
     double share = most / engine_train_flops(&s->engine, b.N, b.S);
     int32_t rows = share < 1 ? (int32_t)(share * b.N) : b.N;
     b = cut_batch(&b, rows > 16 ? rows : 16, &last);
@@ -133,7 +142,7 @@ enum status plan_measure(struct plan *p, struct session *s, struct err *e)
     TRY(time_update(s, &update, e));
     double epochs = (double)s->total_steps / (double)s->steps_per_epoch;
     double seconds = per_flop * epochs + reference * reference_epochs(s, epochs);
-    p->eta = seconds * engine_train_flops(&s->engine, r->tokens - r->documents, r->supervised) +
+    p->eta = seconds * engine_train_flops(&s->engine, (int64_t)rows_an_epoch, r->supervised) +
              update * (double)s->total_steps;
     return OK;
 }

@@ -18,7 +18,7 @@ static int has_reference(const struct session *s)
 }
 
 /* The adapter that the reference has; NULL: none. */
-static const char *reference_adapter(const struct config *c)
+const char *starting_reference_adapter(const struct config *c)
 {
     const char *dir = c->ref_adapter ? c->ref_adapter : c->adapter_name_or_path;
     return c->ref_model || !dir || !strcmp(dir, no_adapter) ? NULL : dir;
@@ -29,7 +29,7 @@ enum engine_reference starting_reference(const struct session *s)
     const struct config *c = s->config;
     if (!has_reference(s)) return ENGINE_NO_REFERENCE;
     if (c->ref_model || c->finetuning != CONFIG_LORA) return ENGINE_REFERENCE_MODEL;
-    return reference_adapter(c) ? ENGINE_REFERENCE_ADAPTER : ENGINE_REFERENCE_BASE;
+    return starting_reference_adapter(c) ? ENGINE_REFERENCE_ADAPTER : ENGINE_REFERENCE_BASE;
 }
 
 const char *starting_reference_text(const struct session *s)
@@ -38,7 +38,7 @@ const char *starting_reference_text(const struct session *s)
     if (!has_reference(s)) return "none: the loss needs no reference";
     if (c->ref_model) return c->ref_model;
     if (c->finetuning != CONFIG_LORA) return "the model as it is before the first step";
-    if (!reference_adapter(c)) return "the base, without the adapter";
+    if (!starting_reference_adapter(c)) return "the base, without the adapter";
     return c->ref_adapter ? "the base with ref_adapter"
                           : "the base with adapter_name_or_path as it was";
 }
@@ -87,7 +87,7 @@ static enum status open_adapter(struct session *s, struct err *e)
     return list_targets(s, e);
 }
 
-static int same_shape(const struct model_config *a, const struct model_config *b)
+int starting_same_shape(const struct model_config *a, const struct model_config *b)
 {
     return a->family == b->family && a->vocab_size == b->vocab_size &&
            a->hidden_size == b->hidden_size && a->intermediate_size == b->intermediate_size &&
@@ -108,7 +108,7 @@ static enum status check_reference_model(const struct session *s, struct err *e)
         return err_hint(e, "give a directory with config.json and the weights");
     }
     TRY(model_config_read(&other, c->ref_model, e));
-    int same = same_shape(&other, &s->model);
+    int same = starting_same_shape(&other, &s->model);
     model_config_free(&other);
     if (same) return OK;
     config_fail(c, KEY_ref_model, e, "%s is of another shape than %s", c->ref_model,
@@ -119,7 +119,7 @@ static enum status check_reference_model(const struct session *s, struct err *e)
 static enum status check_reference_adapter(const struct session *s, struct err *e)
 {
     const struct config *c = s->config;
-    const char *dir = s->aligns ? reference_adapter(c) : NULL;
+    const char *dir = s->aligns ? starting_reference_adapter(c) : NULL;
     if (!dir || holds(dir, ADAPTER_FILE)) return OK;
     config_fail(c, c->ref_adapter ? KEY_ref_adapter : KEY_adapter_name_or_path, e,
                 "%s holds no adapter", dir);
@@ -231,7 +231,7 @@ static enum status make_key(const struct session *s, const struct store *store,
                             struct key_texts *out, struct err *e)
 {
     const struct config *c = s->config;
-    const char *dir = reference_adapter(c);
+    const char *dir = starting_reference_adapter(c);
     char path[IO_PATH_MAX], hash[HASH_HEX_SIZE];
     *out = (struct key_texts){{0}, {0}, {0}};
     snprintf(out->base, sizeof out->base, "%s", s->engine.base_hash);

@@ -35,6 +35,12 @@ enum engine_reference starting_reference(const struct session *s);
  * ERR_DEVICE. */
 MUST_CHECK enum status starting_load(struct session *s, struct err *e);
 
+/* The adapter that the config's reference has, NULL: none. */
+const char *starting_reference_adapter(const struct config *c);
+
+/* Whether weights of one are weights of the other. */
+int starting_same_shape(const struct model_config *a, const struct model_config *b);
+
 /* A word for what the reference is, for people: "the base, without the adapter". */
 const char *starting_reference_text(const struct session *s);
 

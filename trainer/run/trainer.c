@@ -135,7 +135,7 @@ static double step_loss(const struct session *s, const struct loader_step *plan,
     if (s->aligns) {
         struct preference_step step = align_step(&s->align, plan);
         *divisor = preference_divisor(&s->preferences, &step, plan->micro_batches);
-        return preference_loss_mean(&s->preferences, &sums->preferences);
+        return preference_loss_mean(&sums->preferences);
     }
     *divisor =
         cross_entropy_divisor(s->engine.options.reduction, plan->weight, plan->micro_batches);
@@ -230,7 +230,7 @@ static enum status profile_step(struct loop *l, int64_t tokens, struct err *e)
 /* --- evaluation --- */
 
 /* The held-out pairs. */
-static enum status evaluate_preferences(struct session *s, struct eval_log *log, struct err *e)
+static enum status evaluate_held_out(struct session *s, struct eval_log *log, struct err *e)
 {
     double began = clock_seconds();
     *log = (struct eval_log){.step = s->done,
@@ -243,7 +243,7 @@ static enum status evaluate_preferences(struct session *s, struct eval_log *log,
         TRY(align_score(&s->align, &s->engine, &b, known, &log->preferences, e));
         log->num_tokens += align_reply_tokens(&s->align);
     }
-    log->loss = preference_loss_mean(&s->preferences, &log->preferences);
+    log->loss = preference_loss_mean(&log->preferences);
     log->accuracy = metric_of_preferences(&log->preferences, PREFERENCE_TOKEN_ACCURACY);
     log->seconds = clock_seconds() - began;
     if (isfinite(log->loss)) return OK;
@@ -252,7 +252,7 @@ static enum status evaluate_preferences(struct session *s, struct eval_log *log,
 
 enum status trainer_evaluate(struct session *s, struct eval_log *log, struct err *e)
 {
-    if (s->aligns) return evaluate_preferences(s, log, e);
+    if (s->aligns) return evaluate_held_out(s, log, e);
     struct evaluation v;
     double began = clock_seconds();
     enum status status = evaluation_init(&v, s->eval_store ? s->eval_store : s->store, e);

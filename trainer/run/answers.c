@@ -99,6 +99,7 @@ static enum status add_record(struct answers *a, struct session *s, const struct
     TRY(format->convert(record, c, e));
     if (c->num_turns && c->turns[c->num_turns - 1].role == ROLE_ASSISTANT)
         reference = c->turns[--c->num_turns].text;
+    if (c->kind != KIND_SFT && c->chosen.given) reference = c->chosen.text;
     return add_conversation(a, s, c, reference, e);
 }
 
@@ -180,18 +181,29 @@ static char *decode(const struct tokenizer *t, const int32_t *ids, size_t n, int
     return out;
 }
 
+/* The first reply; of a preference the chosen one, which may be absent. */
+static void find_reply(const struct sample *doc, size_t *start, size_t *end)
+{
+    if (doc->kind != KIND_SFT) {
+        *start = (size_t)doc->chosen;
+        *end = (size_t)doc->rejected;
+        return;
+    }
+    for (*start = 0; *start < doc->n && doc->weights[*start] == 0;) ++*start;
+    for (*end = *start; *end < doc->n && doc->weights[*end] != 0;) ++*end;
+}
+
 static enum status add_document(struct answers *a, struct session *s, struct store *store,
                                 const struct sample *doc, struct err *e)
 {
-    size_t start = 0, end;
+    size_t start, end;
     int32_t most = room(s) < ANSWERS_PROMPT_MAX ? room(s) : ANSWERS_PROMPT_MAX;
-    while (start < doc->n && doc->weights[start] == 0) start++;
+    find_reply(doc, &start, &end);
     if (!start || start == doc->n || (int64_t)start > most) return OK;
-    for (end = start; end < doc->n && doc->weights[end] != 0;) end++;
     struct answer *it = add(a);
     it->prompt = decode(s->tokenizer, doc->ids, start, 0);
-    it->reference = decode(s->tokenizer, doc->ids + start, end - start, 1);
-    if (!it->prompt || !it->reference || id_list_append(&it->ids, doc->ids, start))
+    if (end > start) it->reference = decode(s->tokenizer, doc->ids + start, end - start, 1);
+    if (!it->prompt || (end > start && !it->reference) || id_list_append(&it->ids, doc->ids, start))
         return no_memory(e);
     dataset_origin(store, doc->source, doc->line, it->origin, sizeof it->origin);
     count(a);

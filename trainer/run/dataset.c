@@ -26,6 +26,13 @@ static enum train_on train_on_of(const struct config *c)
     return t;
 }
 
+/* What the stage learns from. */
+static enum record_kind kind_of(const struct config *c)
+{
+    if (c->stage == CONFIG_STAGE_DPO) return KIND_PAIR;
+    return c->stage == CONFIG_STAGE_KTO ? KIND_UNPAIRED : KIND_SFT;
+}
+
 static struct prepare_options options_of(const struct dataset_request *r,
                                          const struct prepare_source *sources, size_t n)
 {
@@ -36,7 +43,8 @@ static struct prepare_options options_of(const struct dataset_request *r,
                                     .template = r->template,
                                     .train_on = train_on_of(c),
                                     .tokenize_whole = c->tokenize_whole,
-                                    .max_length = (int32_t)c->max_length};
+                                    .max_length = (int32_t)c->max_length,
+                                    .kind = (int)kind_of(c)};
 }
 
 enum status dataset_cache_dir(const struct config *c, char *out, size_t size, struct err *e)
@@ -109,10 +117,10 @@ enum status dataset_prepare(const struct dataset_request *r, char *out, size_t s
     return s;
 }
 
-/* train_on NULL and tokenize_whole -1: as the file was made. */
+/* train_on NULL, tokenize_whole and kind -1: as the file was made. */
 static enum status open_prepared(struct store **out, const char *path,
                                  const struct tokenizer *tokenizer, const struct template *template,
-                                 const char *train_on, int tokenize_whole, struct err *e)
+                                 const char *train_on, int tokenize_whole, int kind, struct err *e)
 {
     char hash[HASH_HEX_SIZE] = "";
     if (template) TRY(template_hash(template, hash, e));
@@ -120,7 +128,8 @@ static enum status open_prepared(struct store **out, const char *path,
                                   .template_name = template ? template->name : NULL,
                                   .template_hash = template ? hash : NULL,
                                   .train_on = train_on,
-                                  .tokenize_whole = tokenize_whole};
+                                  .tokenize_whole = tokenize_whole,
+                                  .kind = kind};
     TRY(store_open(out, path, e));
     enum status s = store_expect(*out, &want, e);
     if (s) {
@@ -144,7 +153,8 @@ enum status dataset_open(struct store **out, const struct dataset_request *r, st
     TRY(check_present(r, e));
     if (prepared)
         return open_prepared(out, list.items[0].path, r->tokenizer, r->template,
-                             train_on_name(train_on_of(r->config)), r->config->tokenize_whole, e);
+                             train_on_name(train_on_of(r->config)), r->config->tokenize_whole,
+                             (int)kind_of(r->config), e);
     TRY(dataset_prepare(r, path, sizeof path, e));
     return store_open(out, path, e);
 }
@@ -260,11 +270,13 @@ static enum status open_named(struct store **out, const struct dataset_files_req
     const char *parent = getenv("TMPDIR");
     struct err ignored = {0};
     struct prepare_source sources[FILES_MAX];
-    struct prepare_options o = {
-        .sources = sources, .tokenizer = r->tokenizer, .template = r->template};
+    struct prepare_options o = {.sources = sources,
+                                .tokenizer = r->tokenizer,
+                                .template = r->template,
+                                .kind = PREPARE_ANY_KIND};
     TRY(split_files(files, sources, &o.num_sources, r->format, e));
     if (o.num_sources == 1 && is_prepared(sources[0].path))
-        return open_prepared(out, sources[0].path, r->tokenizer, r->template, NULL, -1, e);
+        return open_prepared(out, sources[0].path, r->tokenizer, r->template, NULL, -1, -1, e);
     for (size_t i = 0; i < o.num_sources; i++)
         if (is_prepared(sources[i].path))
             return err_set(e, ERR_CONFIG, "%s: a prepared file cannot be mixed with others",

@@ -262,11 +262,12 @@ enum status inference_answer(struct inference *f, const struct id_list *prompt, 
 
 /* --- files --- */
 
-/* The last reply, if the conversation ends with one, is the reference and not part of the prompt.
- */
+/* The last reply, if the conversation ends with one, is the reference and not part of the prompt;
+ * of a preference it is the chosen one. */
 static struct text take_reference(struct conversation *c)
 {
     struct text none = {NULL, 0};
+    if (c->kind != KIND_SFT) return c->chosen.given ? c->chosen.text : none;
     if (!c->num_turns || c->turns[c->num_turns - 1].role != ROLE_ASSISTANT) return none;
     return c->turns[--c->num_turns].text;
 }

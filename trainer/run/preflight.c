@@ -51,6 +51,14 @@ static int is_end(const struct session *s, int32_t id)
     return 0;
 }
 
+/* White space may follow the end token. */
+static int ends_with_end(const struct scan *c, int64_t start, int64_t end)
+{
+    for (int64_t i = end - 1; i >= start; i--)
+        if (is_end(c->s, c->ids[i])) return 1;
+    return 0;
+}
+
 /* Every stretch of trained ids must hold an end token; the last one may have lost it to the cut. */
 static void check_ends(struct scan *c, int64_t document, int64_t n, int cut)
 {
@@ -71,12 +79,33 @@ static void check_ends(struct scan *c, int64_t document, int64_t n, int cut)
         note(&c->tally[PREFLIGHT_end_cut_off], document);
 }
 
+/* The same for the replies of a preference, each of which is cut for itself. */
+static void check_replies(struct scan *c, int64_t document, int64_t n)
+{
+    const struct store_info *info = store_info(c->s->store);
+    int64_t prompt = info->chosen[document], ends[] = {info->rejected[document], n};
+    int64_t starts[] = {prompt, info->rejected[document]};
+    int unlabelled = 0, cut = 0;
+    for (int i = 0; i < 2; i++) {
+        int64_t length = ends[i] - starts[i];
+        if (!length) continue;
+        if (prompt + length > c->s->config->max_length)
+            cut = 1;
+        else
+            unlabelled |= !ends_with_end(c, starts[i], ends[i]);
+    }
+    if (unlabelled)
+        note(&c->tally[PREFLIGHT_unlabelled_end], document);
+    else if (cut)
+        note(&c->tally[PREFLIGHT_end_cut_off], document);
+}
+
 static enum status check_document(struct scan *c, int64_t document, struct err *e)
 {
     struct session *s = c->s;
     const struct store_info *info = store_info(s->store);
     int64_t length = info->offsets[document + 1] - info->offsets[document];
-    int64_t n = length < s->config->max_length ? length : s->config->max_length;
+    int64_t n = s->aligns || length < s->config->max_length ? length : s->config->max_length;
     int32_t bos = tokenizer_bos(s->tokenizer);
     if (n > c->room) {
         int32_t *ids = mem_resize(c->ids, (size_t)n, sizeof *ids);
@@ -89,7 +118,10 @@ static enum status check_document(struct scan *c, int64_t document, struct err *
     TRY(store_read(s->store, document, n, c->ids, c->weights, e));
     if (n > 1 && bos >= 0 && c->ids[0] == bos && c->ids[1] == bos)
         note(&c->tally[PREFLIGHT_doubled_bos], document);
-    check_ends(c, document, n, length > n);
+    if (s->aligns)
+        check_replies(c, document, n);
+    else
+        check_ends(c, document, n, length > n);
     for (int64_t i = 0; i < n; i++)
         if (c->ids[i] < s->model.vocab_size && !c->seen_in[c->ids[i]] &&
             tokenizer_is_special(s->tokenizer, c->ids[i]))

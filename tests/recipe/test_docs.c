@@ -10,6 +10,7 @@
  *     <!-- stand-in: out/lora = adapter -->         an adapter of that model
  *     <!-- stand-in: alpaca_data.json = data -->    instructions (.json or .jsonl)
  *     <!-- stand-in: book.jsonl = text -->          plain text
+ *     <!-- stand-in: pairs.jsonl = pairs -->        chosen and rejected replies
  *
  * Of the tools that take minutes (long_tools) only --help is run here. Any other mark (```text,
  * ```console, ```yaml) keeps a block from being run, no mark at all is an error where a line looks
@@ -173,7 +174,9 @@ static void make_stand_ins(void)
 }
 
 static const char *const stand_ins[][2] = {
-    {"model", "model"}, {"adapter", "adapter"}, {"data", "data.jsonl"}, {"text", "text.jsonl"}};
+    {"model", "model"},     {"adapter", "adapter"},   {"data", "data.jsonl"},
+    {"text", "text.jsonl"}, {"pairs", "pairs.jsonl"},
+};
 
 /* "NAME = KIND" into the scratch copy. */
 static void put_stand_in(const char *page, const char *text)
@@ -350,7 +353,8 @@ static void recipe_case(const char *path)
     int has_config = strstr(text, "\nmodel_config:") != NULL;
     const char *words[16], *argv[32] = {NULL};
     size_t n = 0;
-    const char *used = below(plain ? "text.jsonl" : "data.jsonl");
+    int pairs = strstr(text, "\nstage: dpo") != NULL;
+    const char *used = below(plain ? "text.jsonl" : pairs ? "pairs.jsonl" : "data.jsonl");
     text[strcspn(text, "\n")] = 0;
     size_t num_words = command_words(text, words, 16);
     if (num_words < 3 || strcmp(words[1], "train") || strcmp(words[2], path))

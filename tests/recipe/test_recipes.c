@@ -51,7 +51,7 @@ static void check_file(const char *path)
 static void test_files(void **state)
 {
     (void)state;
-    for_each("configs/*.yaml", 10, check_file);
+    for_each("configs/*.yaml", 13, check_file);
     for_each("configs/smoke/*.yaml", 11, check_file);
 }
 

@@ -34,11 +34,46 @@ static void write_data(const struct tiny *t)
     fclose(f);
 }
 
+static FILE *open_data(const struct tiny *t, const char *name)
+{
+    char path[256];
+    tiny_path(t, name, path);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    return f;
+}
+
+/* Replies of differing length; one prompt is a conversation. */
+static void write_preferences(const struct tiny *t)
+{
+    FILE *pairs = open_data(t, "pairs.jsonl"), *labels = open_data(t, "labels.jsonl");
+    for (int i = 0; i < TINY_RECORDS; i++) {
+        char question[128], shorter[32], longer[160];
+        int sum = i + i * 7 % 11;
+        snprintf(question, sizeof question, "%sAdd %d and %d%s",
+                 i % 5 == 1 ? "Think well, then answer. " : "", i, i * 7 % 11, i % 4 ? "." : "!");
+        snprintf(shorter, sizeof shorter, "%d", sum);
+        snprintf(longer, sizeof longer, "Well, %s it must be %d%s", i % 3 ? "I would say" : "oh,",
+                 sum, i % 2 ? ", as anybody can see." : ".");
+        fprintf(pairs,
+                "{\"system\": \"%s\", \"question\": \"%s\", \"chosen\": \"%s\", \"rejected\": "
+                "\"%s\"}\n",
+                i % 3 ? "" : "Be brief.", question, shorter, longer);
+        fprintf(labels,
+                "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\"}, {\"role\": "
+                "\"assistant\", \"content\": \"%s\"}], \"label\": %s}\n",
+                question, i % 2 ? longer : shorter, i % 2 ? "false" : "true");
+    }
+    fclose(pairs);
+    fclose(labels);
+}
+
 void tiny_init(struct tiny *t)
 {
     *t = (struct tiny){.dir = "/tmp/cria-tiny-XXXXXX"};
     assert_non_null(mkdtemp(t->dir));
     write_data(t);
+    write_preferences(t);
 }
 
 void tiny_free(struct tiny *t)

@@ -1,7 +1,9 @@
 /* tiny_run.h - whole training runs of a tiny model in a temporary folder.
  *
  * The model is tests/golden/models/llama_gqa_tied (29216 parameters, a tokenizer of its own), the
- * data are short generated conversations, so a run takes a fraction of a second.
+ * data are short generated conversations, so a run takes a fraction of a second. pairs.jsonl has
+ * as many pairs of a short and a long-winded reply, labels.jsonl the same replies judged one by
+ * one.
  */
 #ifndef CRIA_TESTS_SUPPORT_TINY_RUN_H
 #define CRIA_TESTS_SUPPORT_TINY_RUN_H
@@ -14,7 +16,7 @@
 #define TINY_STEPS_MAX 64
 
 struct tiny {
-    char dir[64];                                    /* temporary; data.jsonl lies in it */
+    char dir[64];                                    /* temporary; data.jsonl, ... lie in it */
     void (*each_step)(struct tiny *t, int64_t step); /* told behind every log line; NULL: nobody */
     /* of the last run: */
     enum status status;

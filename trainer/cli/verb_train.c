@@ -91,9 +91,7 @@ static void introduce_preferences(const struct session *s, const struct loader_r
     const struct config *c = s->config;
     progress_say("preferences: %lld chosen replies, %lld rejected; %s; reference: %s",
                  (long long)r->chosen, (long long)r->rejected,
-                 c->stage == CONFIG_STAGE_DPO && c->prefix_sharing ? "a pair's prompt is shared"
-                 : c->stage == CONFIG_STAGE_DPO                    ? "prompts are not shared"
-                                                                   : "one reply a record",
+                 c->prefix_sharing ? "a record's prompt is shared" : "prompts are not shared",
                  starting_reference_text(s));
     if (r->dropped_prompts)
         progress_say("%lld records have a prompt of max_length or more and are left out",

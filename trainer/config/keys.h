@@ -149,8 +149,8 @@
       "of replies judged good") \
     X(undesirable_weight, REAL, "1", RANGE(0, 1e6), KTO_ONLY, \
       "of replies judged bad") \
-    X(prefix_sharing, FLAG, "true", ANY, DPO_ONLY, \
-      "compute the prompt of a pair once for both replies: the same numbers for less") \
+    X(prefix_sharing, FLAG, "true", ANY, PREFERENCE_ONLY, \
+      "compute a record's prompt once for its replies: the same numbers for less") \
     X(ref_model, STRING, "", ANY, PREFERENCE_ONLY, \
       "directory of the reference model; default: model_name_or_path as it is before the first " \
       "step, adapter_name_or_path included") \

@@ -127,9 +127,8 @@ static enum status explain_preferences(const struct session *s, struct buf *out)
             "kept for later runs.\n");
     else if (needs.reference)
         SAY("  It is run beside the policy, forward only, in every step.\n");
-    if (!needs.unpaired)
-        SAY("  The prompt of a pair is computed %s (prefix_sharing).\n",
-            c->prefix_sharing ? "once for both replies" : "for each reply");
+    SAY("  The prompt of a record is computed %s (prefix_sharing).\n",
+        c->prefix_sharing ? "once for its replies" : "for each reply");
     TRY(explain_end(s, out));
     if (s->train_loader) {
         const struct loader_report *r = loader_report(s->train_loader);

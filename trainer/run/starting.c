@@ -79,6 +79,10 @@ static enum status open_adapter(struct session *s, struct err *e)
     const struct config *c = s->config;
     const char *dir = c->adapter_name_or_path;
     if (!dir) return OK;
+    if (s->purpose == SESSION_PLAN && !io_exists(dir)) {
+        log_notice("planned without the adapter to go on from: not at %s", dir);
+        return OK;
+    }
     if (!holds(dir, PEFT_CONFIG_FILE)) {
         config_fail(c, KEY_adapter_name_or_path, e, "%s holds no adapter", dir);
         return err_hint(e, "give a directory with " PEFT_CONFIG_FILE " and " ADAPTER_FILE);
@@ -103,6 +107,7 @@ static enum status check_reference_model(const struct session *s, struct err *e)
     const struct config *c = s->config;
     struct model_config other;
     if (!s->aligns || !c->ref_model) return OK;
+    if (s->purpose == SESSION_PLAN && !io_exists(c->ref_model)) return OK;
     if (!holds(c->ref_model, "config.json")) {
         config_fail(c, KEY_ref_model, e, "%s holds no model", c->ref_model);
         return err_hint(e, "give a directory with config.json and the weights");
@@ -120,7 +125,7 @@ static enum status check_reference_adapter(const struct session *s, struct err *
 {
     const struct config *c = s->config;
     const char *dir = s->aligns ? starting_reference_adapter(c) : NULL;
-    if (!dir || holds(dir, ADAPTER_FILE)) return OK;
+    if (!dir || holds(dir, ADAPTER_FILE) || s->purpose == SESSION_PLAN) return OK;
     config_fail(c, c->ref_adapter ? KEY_ref_adapter : KEY_adapter_name_or_path, e,
                 "%s holds no adapter", dir);
     return err_hint(e, "give a directory with " ADAPTER_FILE ", or base");
@@ -140,7 +145,7 @@ enum status starting_tokens(struct session *s, struct err *e)
     const struct lora_options *a = &s->start.options;
     size_t n = a->num_tokens;
     int given = s->num_trained_tokens > 0;
-    if (!s->config->adapter_name_or_path) return OK;
+    if (!s->start.targets) return OK;
     int same = n == s->num_trained_tokens &&
                (!n || !memcmp(a->tokens, s->trained_tokens, n * sizeof *a->tokens));
     if (same) return OK;
@@ -216,7 +221,7 @@ enum status starting_lora(struct session *s, struct err *e)
                                     .num_saved = c->modules_to_save.n,
                                     .tokens = s->trained_tokens,
                                     .num_tokens = s->num_trained_tokens};
-    return c->adapter_name_or_path ? take_shape(s, e) : OK;
+    return s->start.targets ? take_shape(s, e) : OK;
 }
 
 /* --- the reference's log-probabilities --- */

@@ -80,8 +80,12 @@ static struct result call(const struct tiny *t, const char *verb, const char *mo
     char line[4096];
     snprintf(line, sizeof line,
              "%s model_name_or_path=" TINY_MODEL
-             " output_dir=%s/out datasets=%s/data.jsonl template=orca max_length=256 %s",
-             verb, t->dir, t->dir, more);
+             " output_dir=%s/out datasets=%s/%s template=orca max_length=256 %s",
+             verb, t->dir, t->dir,
+             strstr(more, "stage=dpo")   ? "pairs.jsonl"
+             : strstr(more, "stage=kto") ? "labels.jsonl"
+                                         : "data.jsonl",
+             more);
     return cria(t, line, address_space);
 }
 
@@ -147,6 +151,17 @@ static void test_peak(void **state)
     check_peak("finetuning=lora packing=true per_device_train_batch_size=2 save_steps=3");
     check_peak("gradient_checkpointing=none val_size=0.2 per_device_train_batch_size=24");
     check_peak("finetuning=lora lora_r=2048 lora_dropout=0.1 num_train_epochs=1");
+}
+
+/* The reference counts: a second set of weights, what an adapter trains whole, or its sidecar. */
+static void test_peak_of_preferences(void **state)
+{
+    (void)state;
+    check_peak("stage=dpo num_train_epochs=1");
+    check_peak("stage=dpo finetuning=lora lora_r=1024 modules_to_save=embed_tokens val_size=4 "
+               "num_train_epochs=1");
+    check_peak("stage=dpo precompute_ref_log_probs=true num_train_epochs=2 save_steps=3");
+    check_peak("stage=kto finetuning=lora packing=true num_train_epochs=1");
 }
 
 /* Training refuses what does not fit in the plan's words, and touches nothing. */
@@ -284,6 +299,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #if !defined(__SANITIZE_ADDRESS__)
         cmocka_unit_test(test_peak),
+        cmocka_unit_test(test_peak_of_preferences),
         cmocka_unit_test(test_training_refuses),
 #endif
         cmocka_unit_test(test_without_weights),

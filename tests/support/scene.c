@@ -156,6 +156,24 @@ static void link_to(const struct scene *s, const char *what, const char *name)
     assert_int_equal(symlink(target, path), 0);
 }
 
+static void write_preferences(const struct scene *s)
+{
+    char path[512];
+    path_of(s, "p.jsonl", path);
+    FILE *f = fopen(path, "w");
+    for (int i = 0; i < 6; i++)
+        fprintf(f, "{\"question\": \"Say %d\", \"chosen\": \"%d\", \"rejected\": \"no\"}\n", i, i);
+    fclose(f);
+    path_of(s, "k.jsonl", path);
+    f = fopen(path, "w");
+    for (int i = 0; i < 6; i++)
+        fprintf(f,
+                "{\"messages\": [{\"role\": \"user\", \"content\": \"Say %d\"}, {\"role\": "
+                "\"assistant\", \"content\": \"%d\"}], \"label\": %s}\n",
+                i, i, i % 2 ? "true" : "false");
+    fclose(f);
+}
+
 void scene_init(struct scene *s, const char *steps)
 {
     char path[512];
@@ -168,6 +186,7 @@ void scene_init(struct scene *s, const char *steps)
     for (int i = 0; i < 6; i++)
         fprintf(f, "{\"instruction\": \"Say %d\", \"input\": \"\", \"output\": \"%d\"}\n", i, i);
     fclose(f);
+    write_preferences(s);
     path_of(s, "c.yaml", path);
     f = fopen(path, "w");
     fputs("model_name_or_path: m\noutput_dir: out\ndatasets: d.jsonl\ntemplate: orca\n"

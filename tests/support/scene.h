@@ -1,7 +1,8 @@
 /* scene.h - a temporary folder in which something is wrong, told in a few words.
  *
  * The folder starts with a link `m` to the tiny model, `a` to its adapter, d.jsonl, a few
- * instructions, and c.yaml, a config of five lines for all three. Then steps change it, one a line:
+ * instructions, p.jsonl, a few pairs of replies, k.jsonl, a few replies with labels, and c.yaml, a
+ * config of five lines for model and instructions. Then steps change it, one a line:
  *
  *     model                    m becomes a copy, to be spoilt
  *     adapter                  a too

@@ -35,7 +35,8 @@ static void on_progress(void *context, const char *what, int64_t done, int64_t a
                   progress_time((now - began) * (double)(all - done) / (double)done, left));
 }
 
-static enum status print_json(const struct evaluation *v, const struct request *r, struct err *e)
+static enum status print_json(const struct evaluation *v, const struct eval_job *j,
+                              const struct request *r, struct err *e)
 {
     static const char *const other[] = {
         [MATCH_BOTH] = NULL, [MATCH_EXACT] = "prefix_match", [MATCH_PREFIX] = "exact_match"};
@@ -46,6 +47,10 @@ static enum status print_json(const struct evaluation *v, const struct request *
     for (size_t i = 0; other[r->match] && i <= n; i++)
         json_object_del(i < n ? json_array_get(json_object_get(o, "sources"), i) : o,
                         other[r->match]);
+    if (j->aligns) {
+        json_object_set_new(o, "beta", json_real(j->preferences.beta));
+        json_object_set_new(o, "reference", json_string(j->reference_text));
+    }
     buf_init(&text, (size_t)1 << 26);
     enum status s = json_append_text(o, &text, e);
     if (!s) printf("%s\n", text.data);
@@ -167,7 +172,7 @@ static enum status run(const struct request *r, struct err *e)
     progress_clear();
     if (!s) print_notes(&job, &v);
     if (!s && r->json)
-        s = print_json(&v, r, e);
+        s = print_json(&v, &job, r, e);
     else if (!s)
         print_table(&v, r);
     evaluation_free(&v);

@@ -11,8 +11,9 @@
  * An engine without a reference and no sidecar: the reference's log-probabilities count as 0, so
  * that rewards are beta times the policy's own (evaluation of a model that nothing is known of).
  *
- * From a pass or from the sidecar the numbers are the same to the last bit, as long as the
- * reference gives a row the same bits in whatever micro-batch it lies, as it does on the CPU.
+ * The pass that fills a sidecar runs over the micro-batches of the first epoch, so there the numbers
+ * are those of a pass now, to the last bit. In later epochs records lie in other micro-batches, and
+ * a BLAS may sum another number of rows in another order: the last bits may differ.
  */
 #ifndef CRIA_RUN_ALIGN_H
 #define CRIA_RUN_ALIGN_H

@@ -29,7 +29,7 @@ static struct tiny tiny;
 
 /* --- the loaders --- */
 
-static enum status open_session(const char *overrides, struct err *e)
+static enum status open_session(const char *data, const char *overrides, struct err *e)
 {
     static struct session session;
     struct config c = {0};
@@ -39,7 +39,7 @@ static enum status open_session(const char *overrides, struct err *e)
     size_t n = 8;
     snprintf(paths[0], sizeof paths[0], "model_name_or_path=" TINY_MODEL);
     snprintf(paths[1], sizeof paths[1], "output_dir=%s/out", tiny.dir);
-    snprintf(paths[2], sizeof paths[2], "datasets=%s/data.jsonl", tiny.dir);
+    snprintf(paths[2], sizeof paths[2], "datasets=%s/%s", tiny.dir, data);
     snprintf(keys, sizeof keys, "%s", overrides);
     for (char *at; (at = strsep(&rest, " "));)
         if (*at) items[n++] = at;
@@ -52,12 +52,27 @@ static enum status open_session(const char *overrides, struct err *e)
     return s;
 }
 
-static enum status full_session(struct err *e) { return open_session("", e); }
+static enum status full_session(struct err *e) { return open_session("data.jsonl", "", e); }
 
 static enum status lora_session(struct err *e)
 {
-    return open_session("finetuning=lora lora_target_modules=q_proj,v_proj val_size=4 packing=true",
+    return open_session("data.jsonl",
+                        "finetuning=lora lora_target_modules=q_proj,v_proj val_size=4 packing=true",
                         e);
+}
+
+/* The reference's numbers are there from the second time on. */
+static enum status pairs_session(struct err *e)
+{
+    return open_session("pairs.jsonl",
+                        "stage=dpo finetuning=lora adapter_name_or_path=" ADAPTER
+                        " val_size=4 precompute_ref_log_probs=true",
+                        e);
+}
+
+static enum status labels_session(struct err *e)
+{
+    return open_session("labels.jsonl", "stage=kto val_size=4", e);
 }
 
 static enum status planned_session(struct err *e)
@@ -165,7 +180,9 @@ static const struct row {
             {"merging", merged},
             {"planning without files", planned_session},
             {"a full run", full_session},
-            {"a LoRA run", lora_session}};
+            {"a LoRA run", lora_session},
+            {"a run of pairs", pairs_session},
+            {"a run of labels", labels_session}};
 
 /* --- the sweep --- */
 

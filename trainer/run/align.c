@@ -123,7 +123,10 @@ static void take_input(struct align *a, const struct batch *b, const struct engi
                                          .num_records = b->num_pairs};
 }
 
-/* --- micro-batches --- */
+/* --- micro-batches ---
+ * KTO's mismatched replies need no gradient, and take part in backward with one of zero: as they
+ * share their prompt's rows, a pass of their own would compute the prompt a second time, which
+ * costs more as long as the prompt is longer than two replies. */
 
 enum status align_train(struct align *a, struct engine *g, const struct batch *b,
                         const struct align_train *t, struct preference_sums *sums, struct err *e)

@@ -1,36 +1,15 @@
 /* What people get wrong, and what cria says to it: one table, run through the real binary.
  *
- * Each row makes a scene (support/scene.h), runs a command with the scene's
- * file `stdin`, if there is one, as input, and wants an exit code, a message that
- * says what and where, and a hint that says what to do. No row may crash, hang, print results,
- * spoil a file that was there or leave a half-made one. With CRIA_SHOW_ERRORS set, all is printed.
+ * What a row is and what must hold for each: support/bad.h. Those about preferences are in
+ * test_preference_errors.c.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "support/check.h"
-#include "support/run_line.h"
-#include "support/scene.h"
-
-#define SECONDS 30
-
-enum may { ADDS = 1, PRINTS = 2 }; /* new whole files, results until then */
-
-struct bad {
-    const char *name; /* "section: what is wrong" */
-    const char *steps, *line;
-    int exit_code;
-    const char *message, *hint; /* parts of stderr, in this order */
-    unsigned may;               /* enum may, or-ed */
-};
+#include "support/bad.h"
 
 #define PAIRS "prepare --tokenizer m --template orca --out out.h5 --data "
 #define TRAIN "train c.yaml "
 #define RUN TRAIN "max_steps=2 save_steps=1 logging_steps=1 seed=1"
 #define CHECKPOINT "run " RUN
 #define PREPARED "run prepare --data d.jsonl --tokenizer m --template orca --out d.h5"
-#define DPO TRAIN "stage=dpo datasets=p.jsonl "
 #define GENERATE "generate --model m --template orca --prompt Hi --max-new-tokens 2 "
 
 /* clang-format off */
@@ -250,69 +229,6 @@ static const struct bad table[] = {
     {"config: an output below a file", "write out x", TRAIN "output_dir=out/run", 1,
      "command line: output_dir: out/.cria-cache: Not a directory",
      "the folder around output_dir must be there", 0},
-    /* preferences */
-    {"preferences: a loss with a slip", "", DPO "loss_type=sigmoyd", 2,
-     "command line: loss_type: there is no loss \"sigmoyd\"", "did you mean sigmoid?", 0},
-    {"preferences: a loss nobody has", "append c.yaml stage: dpo\\nloss_type: [sigmoid, zzzzzz]",
-     TRAIN "datasets=p.jsonl", 2,
-     "c.yaml:7:12: loss_type: there is no loss \"zzzzzz\"", "there are sigmoid, hinge, ipo", 0},
-    {"preferences: a loss of the other stage", "", DPO "loss_type=kto", 2,
-     "command line: loss_type: kto is no loss of stage dpo", "it is for stage kto", 0},
-    {"preferences: a stage and another loss", "", TRAIN "stage=simpo loss_type=ipo", 2,
-     "command line: stage: simpo is another loss than loss_type", "write stage: dpo and keep", 0},
-    {"preferences: too few weights", "", DPO "loss_type=sigmoid,sft loss_weights=1", 2,
-     "command line: loss_weights: 1 weights for 2 losses", "give one for each of loss_type", 0},
-    {"preferences: a word for a weight", "", DPO "loss_weights=much", 2,
-     "command line: loss_weights: 'much' is not a number", "cria train --help says more", 0},
-    {"preferences: an option that the loss does not use", "", DPO "simpo_gamma=1", 2,
-     "command line: simpo_gamma: sigmoid does not use it", "set loss_type: simpo, or remove it", 0},
-    {"preferences: smoothing that exo lacks", "", DPO "loss_type=exo_pair", 2,
-     "label_smoothing: exo_pair needs", "0.", 0},
-    {"preferences: dropout while aligning", "", DPO "finetuning=lora lora_dropout=0.1", 2,
-     "command line: lora_dropout: 0.1 has no effect with disable_dropout (default) true",
-     "set lora_dropout: 0, or disable_dropout: false", 0},
-    {"preferences: a reference for a loss without one", "", DPO "loss_type=orpo ref_model=m", 2,
-     "command line: ref_model: has no effect with loss_type orpo", "remove it, or choose a loss", 0},
-    {"preferences: a reference that is no model", "", DPO "ref_model=a", 2,
-     "command line: ref_model: a holds no model", "give a directory with config.json", 0},
-    {"preferences: a reference of another shape",
-     "dir r\nwrite r/config.json {`model_type`: `llama`, `hidden_size`: 64, `intermediate_size`: 64, "
-     "`num_hidden_layers`: 1, `num_attention_heads`: 4, `vocab_size`: 311}",
-     DPO "ref_model=r", 2,
-     "command line: ref_model: r is of another shape than m", "the same family and sizes", 0},
-    {"preferences: two references", "", DPO "finetuning=lora ref_model=m ref_adapter=a", 2,
-     "command line: ref_adapter: an adapter of the base; ref_model is another model",
-     "merge it into that model with cria merge", 0},
-    {"preferences: an adapter to go on from that is none", "",
-     DPO "finetuning=lora adapter_name_or_path=m", 2,
-     "command line: adapter_name_or_path: m holds no adapter", "give a directory with adapter", 0},
-    {"preferences: an adapter of another rank", "",
-     DPO "finetuning=lora adapter_name_or_path=a lora_r=3", 2,
-     "command line: lora_r: 3; the adapter to go on from has", "leave it out: adapter_name_or_path", 0},
-    {"preferences: an adapter of the reference of another rank", "",
-     DPO "finetuning=lora lora_r=3 ref_adapter=a", 4,
-     "ref_adapter: the adapter a does not fit this run", "rank and modules must be the same", ADDS},
-    {"preferences: an adapter as the model", "", DPO "model_name_or_path=a", 2,
-     "command line: model_name_or_path: a is an adapter", "name its base here, and the adapter in", 0},
-    {"preferences: instructions instead of pairs", "", TRAIN "stage=dpo", 4,
-     "d.jsonl: holds texts to learn (format alpaca), this run wants pairs", "set stage: sft", 0},
-    {"preferences: pairs instead of instructions", "", TRAIN "datasets=p.jsonl", 4,
-     "p.jsonl: holds pairs of a chosen and a rejected reply", "set stage: dpo", 0},
-    {"preferences: labels instead of pairs", "", TRAIN "stage=dpo datasets=k.jsonl", 4,
-     "k.jsonl: holds replies with a label", "set stage: kto", 0},
-    {"preferences: kto of one reply at a time", "",
-     TRAIN "stage=kto datasets=k.jsonl per_device_train_batch_size=1", 2,
-     "command line: per_device_train_batch_size: 1 leaves no other reply", "set it to 2 or more", 0},
-    {"preferences: resumed with another beta", "run " DPO "max_steps=2 save_steps=1", DPO
-     "max_steps=2 save_steps=1 beta=0.2 resume_from_checkpoint=auto", 2,
-     "beta is 0.2 here, 0.1 in", "resume with what the checkpoint was made with", 0},
-    {"preferences: resumed with another reference",
-     "model\nrun init --config m/config.json --out r\nrun " DPO "max_steps=2 save_steps=1",
-     DPO "max_steps=2 save_steps=1 ref_model=r resume_from_checkpoint=auto", 2,
-     "reference is ", "resume with what the checkpoint was made with", 0},
-    {"preferences: evaluated with a negative beta", "",
-     "eval --model m --data p.jsonl --template orca --beta -1", 2,
-     "--beta is -1; it must be above 0", "cria eval --help says more", 0},
     /* data */
     {"data: a file that is not there", "", TRAIN "datasets=gone.jsonl", 2,
      "command line: datasets: gone.jsonl is not there",
@@ -844,55 +760,14 @@ static const struct bad table[] = {
 
 #define ROWS (sizeof table / sizeof *table)
 
-static int expect(int condition, const struct bad *b, const char *what)
-{
-    if (!condition) print_error("%s: %s\n", b->name, what);
-    return condition;
-}
-
-static int says_it(const struct bad *b, const struct run_result *r)
-{
-    const char *message = strstr(r->err, b->message);
-    return expect(message != NULL, b, "another message") &
-           expect(message && strstr(message + strlen(b->message), b->hint), b, "another hint");
-}
-
-static int run_row(const struct bad *b)
-{
-    static struct run_result r;
-    struct scene s;
-    scene_init(&s, b->steps);
-    scene_remember(&s);
-    run_line(&r, s.dir, b->line, SECONDS);
-    int well = expect(!r.timed_out, b, "hangs") & expect(!r.signal, b, "crashes") &
-               expect(r.exit_code == b->exit_code, b, "another exit code") & says_it(b, &r) &
-               expect((b->may & PRINTS) || !r.out[0], b, "prints results") &
-               expect(scene_is_whole(&s, b->may & ADDS), b, "spoils files");
-    if (!well) print_error("  cria %s: exit %d\n%s\n", b->line, r.exit_code, r.err);
-    if (getenv("CRIA_SHOW_ERRORS")) print_message("## %s (%d)\n%s", b->name, r.exit_code, r.err);
-    scene_free(&s);
-    return well;
-}
-
-static void run_section(void **state)
-{
-    const char *section = *state;
-    int bad = 0;
-    for (size_t i = 0; i < ROWS; i++)
-        if (!strncmp(table[i].name, section, strlen(section))) bad += !run_row(&table[i]);
-    assert_int_equal(bad, 0);
-}
+static void run_section(void **state) { bad_run_section(table, ROWS, *state); }
 
 /* A row that belongs to no section would not be run. */
 static void test_table(void **state)
 {
     (void)state;
     assert_true(ROWS >= 80);
-    for (size_t i = 0; i < ROWS; i++) {
-        assert_non_null(strstr(table[i].name, ": "));
-        if (!table[i].hint[0] || !table[i].message[0])
-            fail_msg("%s wants too little", table[i].name);
-    }
+    bad_check_table(table, ROWS);
 }
 
 #define SECTION(name)                           \
@@ -906,7 +781,6 @@ int main(void)
         cmocka_unit_test(test_table),
         SECTION("command line"),
         SECTION("config"),
-        SECTION("preferences"),
         SECTION("data"),
         SECTION("model"),
         SECTION("weights"),

@@ -11,9 +11,10 @@
  * An engine without a reference and no sidecar: the reference's log-probabilities count as 0, so
  * that rewards are beta times the policy's own (evaluation of a model that nothing is known of).
  *
- * The pass that fills a sidecar runs over the micro-batches of the first epoch, so there the numbers
- * are those of a pass now, to the last bit. In later epochs records lie in other micro-batches, and
- * a BLAS may sum another number of rows in another order: the last bits may differ.
+ * The pass that fills a sidecar runs over the micro-batches of the first epoch, so there the
+ * numbers are those of a pass now, to the last bit. In later epochs records lie in other
+ * micro-batches, and a BLAS may sum another number of rows in another order: the last bits may
+ * differ.
  */
 #ifndef CRIA_RUN_ALIGN_H
 #define CRIA_RUN_ALIGN_H

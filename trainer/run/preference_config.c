@@ -82,8 +82,12 @@ static enum status take_weights(const struct config *c, struct preference_option
 
 /* --- what does not go together --- */
 
+/* The message may name the key itself, which config_blame does too. */
 static enum status blame(const struct config *c, const char *name, struct err *e)
 {
+    size_t n = name ? strlen(name) : 0;
+    if (n && !strncmp(e->message, name, n) && e->message[n] == ' ')
+        memmove(e->message, e->message + n + 1, strlen(e->message + n + 1) + 1);
     for (int key = 0; key < CONFIG_NUM_KEYS; key++)
         if (name && !strcmp(name, config_name((enum config_key)key)))
             return config_blame(c, (enum config_key)key, e);

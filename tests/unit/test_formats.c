@@ -122,168 +122,163 @@ static void test_convert(void **state)
     }
 }
 
+static const struct {
+    const char *format, *record, *want;
+} preferences[] = {
+    {"orca_dpo_pairs", "{\"system\":\"s\",\"question\":\"q\",\"chosen\":\"c\",\"rejected\":\"r\"}",
+     "s:s|u:q|+c|-r"},
+    {"orca_pairs", "{\"system\":\"\",\"question\":\"q\",\"chosen\":\"c\",\"rejected\":\"c\"}",
+     "-identical"},
+    {"orca_pairs", "{\"question\":\"q\",\"chosen\":\"c\",\"rejected\":\" \\n\"}", "-empty_reply"},
+    {"orca_pairs", "{\"question\":\"q\",\"chosen\":null,\"rejected\":\"r\"}", "-empty_reply"},
+    {"orca_pairs", "{\"question\":\" \",\"chosen\":\"c\",\"rejected\":\"r\"}", "-empty_turn"},
+    {"orca_pairs", "{\"question\":\"q\",\"chosen\":\"c\"}", "!ERR_FORMAT \"rejected\" is missing"},
+    {"orca_pairs", "{\"question\":\"q\",\"chosen\":\"c\",\"rejected\":[\"r\"]}",
+     "!ERR_FORMAT \"rejected\" is no string"},
+    {"alpaca_pairs", "{\"instruction\":\"i\",\"input\":\"n\",\"chosen\":\"c\",\"rejected\":\"r\"}",
+     "u:i+n|+c|-r"},
+    {"sharegpt_pairs",
+     "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"}],\"chosen\":{\"from\":\"gpt\","
+     "\"value\":\"c\"},\"rejected\":{\"from\":\"gpt\",\"value\":\"r\"}}",
+     "u:q|+c|-r"},
+    {"sharegpt_pairs",
+     "{\"system\":\"s\",\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":"
+     "\"gpt\",\"value\":\"a\"},{\"from\":\"human\",\"value\":\"z\"}],\"chosen\":{\"from\":"
+     "\"gpt\",\"value\":\"c\"},\"rejected\":{\"from\":\"gpt\",\"value\":\"r\"}}",
+     "s:s|u:q|a:a|u:z|+c|-r"},
+    {"sharegpt_pairs",
+     "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\",\"value\":"
+     "\"a\"}],\"chosen\":{\"from\":\"gpt\",\"value\":\"c\"},\"rejected\":{\"from\":\"gpt\","
+     "\"value\":\"r\"}}",
+     "-roles"},
+    {"sharegpt_pairs",
+     "{\"conversations\":[],\"chosen\":{\"from\":\"gpt\",\"value\":\"c\"},\"rejected\":{"
+     "\"from\":\"gpt\",\"value\":\"r\"}}",
+     "-no_reply"},
+    {"sharegpt_pairs",
+     "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"}],\"chosen\":{\"from\":\"human\","
+     "\"value\":\"c\"},\"rejected\":{\"from\":\"gpt\",\"value\":\"r\"}}",
+     "-no_reply"},
+    {"sharegpt_pairs",
+     "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"}],\"chosen\":{\"from\":\"king\","
+     "\"value\":\"c\"},\"rejected\":{\"from\":\"gpt\",\"value\":\"r\"}}",
+     "-unknown_role"},
+    {"sharegpt_pairs",
+     "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"}],\"chosen\":{\"from\":\"gpt\","
+     "\"value\":\"c\"}}",
+     "!ERR_FORMAT \"rejected\" is missing"},
+    {"sharegpt_pairs",
+     "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"}],\"chosen\":{\"value\":\"c\"},"
+     "\"rejected\":{}}",
+     "!ERR_FORMAT \"chosen\": \"from\" is missing"},
+    {"ultrafeedback",
+     "{\"prompt\":\"q\",\"chosen\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":"
+     "\"assistant\",\"content\":\"c\"}],\"rejected\":[{\"role\":\"user\",\"content\":\"q\"},{"
+     "\"role\":\"assistant\",\"content\":\"r\"}]}",
+     "u:q|+c|-r"},
+    {"message_pairs",
+     "{\"chosen\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":"
+     "\"q\"},{\"role\":\"assistant\",\"content\":\"c\"}],\"rejected\":[{\"role\":\"system\","
+     "\"content\":\"s\"},{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
+     "\"content\":\"r\"}]}",
+     "s:s|u:q|+c|-r"},
+    {"message_pairs",
+     "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"chosen\":[{\"role\":\"assistant\","
+     "\"content\":\"c\"}],\"rejected\":[{\"role\":\"assistant\",\"content\":\"r\"}]}",
+     "u:q|+c|-r"},
+    {"message_pairs",
+     "{\"prompt\":\"q\",\"chosen\":[{\"role\":\"assistant\",\"content\":\"c\"}],\"rejected\":[{"
+     "\"role\":\"assistant\",\"content\":\"r\"}]}",
+     "u:q|+c|-r"},
+    {"message_pairs",
+     "{\"chosen\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":"
+     "\"c\"}],\"rejected\":[{\"role\":\"user\",\"content\":\"z\"},{\"role\":\"assistant\","
+     "\"content\":\"r\"}]}",
+     "-no_common_prompt"},
+    {"message_pairs",
+     "{\"chosen\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":"
+     "\"c\"}],\"rejected\":[{\"role\":\"assistant\",\"content\":\"r\"}]}",
+     "-no_common_prompt"},
+    {"message_pairs", "{\"chosen\":[],\"rejected\":[{\"role\":\"assistant\",\"content\":\"r\"}]}",
+     "-no_reply"},
+    {"message_pairs",
+     "{\"chosen\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":"
+     "\"c\"}],\"rejected\":7}",
+     "!ERR_FORMAT \"rejected\" is no list"},
+    {"azure_pairs",
+     "{\"input\":{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]},\"preferred_output\":[{"
+     "\"role\":\"assistant\",\"content\":\"c\"}],\"non_preferred_output\":[{\"role\":"
+     "\"assistant\",\"content\":\"r\"}]}",
+     "u:q|+c|-r"},
+    {"azure_pairs",
+     "{\"input\":{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]},\"preferred_output\":[{"
+     "\"role\":\"assistant\",\"content\":\"c\"}]}",
+     "!ERR_FORMAT \"non_preferred_output\" is missing"},
+    {"azure_pairs", "{\"input\":[],\"preferred_output\":[]}", "!ERR_FORMAT \"input\" is no object"},
+    {"hh-rlhf",
+     "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant: a\\n\\nHuman: z\\n\\nAssistant: "
+     "c\",\"rejected\":\"\\n\\nHuman: q\\n\\nAssistant: a\\n\\nHuman: z\\n\\nAssistant: cr\"}",
+     "u:q|a:a|u:z|+c|-cr"},
+    {"transcript_pairs",
+     "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant: c\",\"rejected\":\"\\n\\nHuman: "
+     "z\\n\\nAssistant: c\"}",
+     "-no_common_prompt"},
+    {"transcript_pairs",
+     "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant: a\\n\\nHuman: z\\n\\nAssistant: "
+     "c\",\"rejected\":\"\\n\\nHuman: q\\n\\nAssistant: a\"}",
+     "-no_common_prompt"},
+    {"transcript_pairs",
+     "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant:\",\"rejected\":\"\\n\\nHuman: "
+     "q\\n\\nAssistant: r\"}",
+     "-empty_reply"},
+    {"transcript_pairs",
+     "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant: c \",\"rejected\":\"\\n\\nHuman: "
+     "q\\n\\nAssistant: c\"}",
+     "-identical"},
+    {"transcript_pairs",
+     "{\"chosen\":\"x\\n\\nHuman: q\\n\\nAssistant: c\",\"rejected\":\"x\\n\\nHuman: "
+     "q\\n\\nAssistant: r\"}",
+     "-unknown_role"},
+    {"transcript_pairs",
+     "{\"chosen\":\"\\n\\nHuman: q\\n\\nHuman: z\\n\\nAssistant: "
+     "c\",\"rejected\":\"\\n\\nHuman: q\\n\\nHuman: z\\n\\nAssistant: r\"}",
+     "-roles"},
+    {"prompt_pairs", "{\"prompt\":\"p \",\"chosen\":\"c\",\"rejected\":\"r\"}", "u:p |+c|-r"},
+    {"prompt_pairs", "{\"prompt\":\"\",\"chosen\":\"c\",\"rejected\":\"\"}", "-empty_reply"},
+    {"alpaca_label", "{\"instruction\":\"i\",\"output\":\"o\",\"kto_tag\":true}", "u:i|+o"},
+    {"kto", "{\"prompt\":\"p\",\"completion\":\"c\",\"label\":false}", "u:p|-c"},
+    {"prompt_label",
+     "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"completion\":[{\"role\":"
+     "\"assistant\",\"content\":\"c\"}],\"label\":1}",
+     "u:q|+c"},
+    {"prompt_label", "{\"prompt\":\"p\",\"completion\":\"c\",\"label\":\"yes\"}",
+     "!ERR_FORMAT \"label\" is neither true nor false"},
+    {"prompt_label", "{\"prompt\":\"p\",\"completion\":\"c\",\"label\":2}",
+     "!ERR_FORMAT \"label\" is neither true nor false"},
+    {"prompt_label", "{\"prompt\":\"p\",\"completion\":\"c\"}", "!ERR_FORMAT \"label\" is missing"},
+    {"openai_label",
+     "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":"
+     "\"a\"}],\"label\":true}",
+     "u:q|+a"},
+    {"openai_label",
+     "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":"
+     "\"a\"},{\"role\":\"user\",\"content\":\"z\"}],\"label\":false}",
+     "u:q|-a trail"},
+    {"openai_label", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],\"label\":false}",
+     "-no_reply"},
+    {"sharegpt_label",
+     "{\"conversations\":[{\"from\":\"gpt\",\"value\":\"x\"},{\"from\":\"human\",\"value\":"
+     "\"q\"},{\"from\":\"gpt\",\"value\":\"a\"}],\"kto_tag\":false}",
+     "u:q|-a lead"},
+};
+
 static void test_preferences(void **state)
 {
     (void)state;
-    static const struct {
-        const char *format, *record, *want;
-    } cases[] = {
-        {"orca_dpo_pairs",
-         "{\"system\":\"s\",\"question\":\"q\",\"chosen\":\"c\",\"rejected\":\"r\"}",
-         "s:s|u:q|+c|-r"},
-        {"orca_pairs", "{\"system\":\"\",\"question\":\"q\",\"chosen\":\"c\",\"rejected\":\"c\"}",
-         "-identical"},
-        {"orca_pairs", "{\"question\":\"q\",\"chosen\":\"c\",\"rejected\":\" \\n\"}",
-         "-empty_reply"},
-        {"orca_pairs", "{\"question\":\"q\",\"chosen\":null,\"rejected\":\"r\"}", "-empty_reply"},
-        {"orca_pairs", "{\"question\":\" \",\"chosen\":\"c\",\"rejected\":\"r\"}", "-empty_turn"},
-        {"orca_pairs", "{\"question\":\"q\",\"chosen\":\"c\"}",
-         "!ERR_FORMAT \"rejected\" is missing"},
-        {"orca_pairs", "{\"question\":\"q\",\"chosen\":\"c\",\"rejected\":[\"r\"]}",
-         "!ERR_FORMAT \"rejected\" is no string"},
-        {"alpaca_pairs",
-         "{\"instruction\":\"i\",\"input\":\"n\",\"chosen\":\"c\",\"rejected\":\"r\"}",
-         "u:i+n|+c|-r"},
-        {"sharegpt_pairs",
-         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"}],\"chosen\":{\"from\":\"gpt\","
-         "\"value\":\"c\"},\"rejected\":{\"from\":\"gpt\",\"value\":\"r\"}}",
-         "u:q|+c|-r"},
-        {"sharegpt_pairs",
-         "{\"system\":\"s\",\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":"
-         "\"gpt\",\"value\":\"a\"},{\"from\":\"human\",\"value\":\"z\"}],\"chosen\":{\"from\":"
-         "\"gpt\",\"value\":\"c\"},\"rejected\":{\"from\":\"gpt\",\"value\":\"r\"}}",
-         "s:s|u:q|a:a|u:z|+c|-r"},
-        {"sharegpt_pairs",
-         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\",\"value\":"
-         "\"a\"}],\"chosen\":{\"from\":\"gpt\",\"value\":\"c\"},\"rejected\":{\"from\":\"gpt\","
-         "\"value\":\"r\"}}",
-         "-roles"},
-        {"sharegpt_pairs",
-         "{\"conversations\":[],\"chosen\":{\"from\":\"gpt\",\"value\":\"c\"},\"rejected\":{"
-         "\"from\":\"gpt\",\"value\":\"r\"}}",
-         "-no_reply"},
-        {"sharegpt_pairs",
-         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"}],\"chosen\":{\"from\":\"human\","
-         "\"value\":\"c\"},\"rejected\":{\"from\":\"gpt\",\"value\":\"r\"}}",
-         "-no_reply"},
-        {"sharegpt_pairs",
-         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"}],\"chosen\":{\"from\":\"king\","
-         "\"value\":\"c\"},\"rejected\":{\"from\":\"gpt\",\"value\":\"r\"}}",
-         "-unknown_role"},
-        {"sharegpt_pairs",
-         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"}],\"chosen\":{\"from\":\"gpt\","
-         "\"value\":\"c\"}}",
-         "!ERR_FORMAT \"rejected\" is missing"},
-        {"sharegpt_pairs",
-         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"}],\"chosen\":{\"value\":\"c\"},"
-         "\"rejected\":{}}",
-         "!ERR_FORMAT \"chosen\": \"from\" is missing"},
-        {"ultrafeedback",
-         "{\"prompt\":\"q\",\"chosen\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":"
-         "\"assistant\",\"content\":\"c\"}],\"rejected\":[{\"role\":\"user\",\"content\":\"q\"},{"
-         "\"role\":\"assistant\",\"content\":\"r\"}]}",
-         "u:q|+c|-r"},
-        {"message_pairs",
-         "{\"chosen\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":"
-         "\"q\"},{\"role\":\"assistant\",\"content\":\"c\"}],\"rejected\":[{\"role\":\"system\","
-         "\"content\":\"s\"},{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
-         "\"content\":\"r\"}]}",
-         "s:s|u:q|+c|-r"},
-        {"message_pairs",
-         "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"chosen\":[{\"role\":\"assistant\","
-         "\"content\":\"c\"}],\"rejected\":[{\"role\":\"assistant\",\"content\":\"r\"}]}",
-         "u:q|+c|-r"},
-        {"message_pairs",
-         "{\"prompt\":\"q\",\"chosen\":[{\"role\":\"assistant\",\"content\":\"c\"}],\"rejected\":[{"
-         "\"role\":\"assistant\",\"content\":\"r\"}]}",
-         "u:q|+c|-r"},
-        {"message_pairs",
-         "{\"chosen\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":"
-         "\"c\"}],\"rejected\":[{\"role\":\"user\",\"content\":\"z\"},{\"role\":\"assistant\","
-         "\"content\":\"r\"}]}",
-         "-no_common_prompt"},
-        {"message_pairs",
-         "{\"chosen\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":"
-         "\"c\"}],\"rejected\":[{\"role\":\"assistant\",\"content\":\"r\"}]}",
-         "-no_common_prompt"},
-        {"message_pairs",
-         "{\"chosen\":[],\"rejected\":[{\"role\":\"assistant\",\"content\":\"r\"}]}", "-no_reply"},
-        {"message_pairs",
-         "{\"chosen\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":"
-         "\"c\"}],\"rejected\":7}",
-         "!ERR_FORMAT \"rejected\" is no list"},
-        {"azure_pairs",
-         "{\"input\":{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]},\"preferred_output\":[{"
-         "\"role\":\"assistant\",\"content\":\"c\"}],\"non_preferred_output\":[{\"role\":"
-         "\"assistant\",\"content\":\"r\"}]}",
-         "u:q|+c|-r"},
-        {"azure_pairs",
-         "{\"input\":{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]},\"preferred_output\":[{"
-         "\"role\":\"assistant\",\"content\":\"c\"}]}",
-         "!ERR_FORMAT \"non_preferred_output\" is missing"},
-        {"azure_pairs", "{\"input\":[],\"preferred_output\":[]}",
-         "!ERR_FORMAT \"input\" is no object"},
-        {"hh-rlhf",
-         "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant: a\\n\\nHuman: z\\n\\nAssistant: "
-         "c\",\"rejected\":\"\\n\\nHuman: q\\n\\nAssistant: a\\n\\nHuman: z\\n\\nAssistant: cr\"}",
-         "u:q|a:a|u:z|+c|-cr"},
-        {"transcript_pairs",
-         "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant: c\",\"rejected\":\"\\n\\nHuman: "
-         "z\\n\\nAssistant: c\"}",
-         "-no_common_prompt"},
-        {"transcript_pairs",
-         "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant: a\\n\\nHuman: z\\n\\nAssistant: "
-         "c\",\"rejected\":\"\\n\\nHuman: q\\n\\nAssistant: a\"}",
-         "-no_common_prompt"},
-        {"transcript_pairs",
-         "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant:\",\"rejected\":\"\\n\\nHuman: "
-         "q\\n\\nAssistant: r\"}",
-         "-empty_reply"},
-        {"transcript_pairs",
-         "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant: c \",\"rejected\":\"\\n\\nHuman: "
-         "q\\n\\nAssistant: c\"}",
-         "-identical"},
-        {"transcript_pairs",
-         "{\"chosen\":\"x\\n\\nHuman: q\\n\\nAssistant: c\",\"rejected\":\"x\\n\\nHuman: "
-         "q\\n\\nAssistant: r\"}",
-         "-unknown_role"},
-        {"transcript_pairs",
-         "{\"chosen\":\"\\n\\nHuman: q\\n\\nHuman: z\\n\\nAssistant: "
-         "c\",\"rejected\":\"\\n\\nHuman: q\\n\\nHuman: z\\n\\nAssistant: r\"}",
-         "-roles"},
-        {"prompt_pairs", "{\"prompt\":\"p \",\"chosen\":\"c\",\"rejected\":\"r\"}", "u:p |+c|-r"},
-        {"prompt_pairs", "{\"prompt\":\"\",\"chosen\":\"c\",\"rejected\":\"\"}", "-empty_reply"},
-        {"alpaca_label", "{\"instruction\":\"i\",\"output\":\"o\",\"kto_tag\":true}", "u:i|+o"},
-        {"kto", "{\"prompt\":\"p\",\"completion\":\"c\",\"label\":false}", "u:p|-c"},
-        {"prompt_label",
-         "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"completion\":[{\"role\":"
-         "\"assistant\",\"content\":\"c\"}],\"label\":1}",
-         "u:q|+c"},
-        {"prompt_label", "{\"prompt\":\"p\",\"completion\":\"c\",\"label\":\"yes\"}",
-         "!ERR_FORMAT \"label\" is neither true nor false"},
-        {"prompt_label", "{\"prompt\":\"p\",\"completion\":\"c\",\"label\":2}",
-         "!ERR_FORMAT \"label\" is neither true nor false"},
-        {"prompt_label", "{\"prompt\":\"p\",\"completion\":\"c\"}",
-         "!ERR_FORMAT \"label\" is missing"},
-        {"openai_label",
-         "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":"
-         "\"a\"}],\"label\":true}",
-         "u:q|+a"},
-        {"openai_label",
-         "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":"
-         "\"a\"},{\"role\":\"user\",\"content\":\"z\"}],\"label\":false}",
-         "u:q|-a trail"},
-        {"openai_label", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],\"label\":false}",
-         "-no_reply"},
-        {"sharegpt_label",
-         "{\"conversations\":[{\"from\":\"gpt\",\"value\":\"x\"},{\"from\":\"human\",\"value\":"
-         "\"q\"},{\"from\":\"gpt\",\"value\":\"a\"}],\"kto_tag\":false}",
-         "u:q|-a lead"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof preferences / sizeof *preferences; i++) {
         char out[512];
-        describe(cases[i].format, cases[i].record, out, sizeof out);
-        assert_string_equal(out, cases[i].want);
+        describe(preferences[i].format, preferences[i].record, out, sizeof out);
+        assert_string_equal(out, preferences[i].want);
     }
 }
 

@@ -320,7 +320,8 @@ static enum status take_reference(struct session *s, struct err *e)
 {
     struct key_texts k;
     TRY(make_key(s, s->store, &k, e));
-    snprintf(s->reference_hash, sizeof s->reference_hash, "%s %s", k.base, k.adapter);
+    snprintf(s->reference_hash, sizeof s->reference_hash, "%s%s%s", k.base,
+             k.adapter[0] ? " with " : "", k.adapter);
     if (s->config->precompute_ref_log_probs) {
         enum status status = precompute(s, e);
         return status ? err_wrap(e, "computing the reference's log-probabilities") : OK;

@@ -51,7 +51,7 @@ static const struct {
     {"seed: {a: 1}\n", NULL, ERR_CONFIG, 1, "seed: wants a value, not a mapping", ""},
     {"save_steps: sometimes\n", NULL, ERR_CONFIG, 1, "'sometimes' is not a number", "epoch"},
     {"stage: sfx\n", NULL, ERR_CONFIG, 1, "stage: 'sfx' is not pt, sft, dpo,", "did you mean sft?"},
-    {"precision: nothing\n", NULL, ERR_CONFIG, 1, "'nothing' is not auto or fp32", ""},
+    {"precision: nothing\n", NULL, ERR_CONFIG, 1, "'nothing' is not auto, fp32 or bf16", ""},
     {"train_on_inputs: 7\n", NULL, ERR_CONFIG, 1, "train_on_inputs: neither true nor false", ""},
     /* ranges */
     {"max_length: 1\n", NULL, ERR_CONFIG, 1, "out of range, 2 to 16777216", ""},
@@ -92,7 +92,7 @@ static const struct {
     /* not yet, and never */
     {"stage: ppo\n", NULL, ERR_UNSUPPORTED, 1, "stage: ppo is not supported yet",
      "pt, sft, dpo, kto"},
-    {"precision: bf16\n", NULL, ERR_UNSUPPORTED, 1, "precision: bf16 is not supported yet", ""},
+    {"precision: fp16\n", NULL, ERR_UNSUPPORTED, 1, "precision: fp16 is not supported yet", ""},
     {"device: cuda\n", NULL, ERR_UNSUPPORTED, 1, "device: cuda is not supported yet", "cpu"},
     {"adapter: qlora\n", NULL, ERR_UNSUPPORTED, 1, "finetuning: qlora is not supported yet", ""},
     {"sync_ref_model: true\n", NULL, ERR_UNSUPPORTED, 1, "sync_ref_model is not supported yet", ""},

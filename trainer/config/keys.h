@@ -167,9 +167,10 @@
       "where to compute; null computes nothing and only plans") \
     X(threads, INT, "0", RANGE(0, 4096), ALWAYS, \
       "CPU threads; 0: all cores the process may use") \
-    X(precision, CHOICE, "auto", WORDS("auto", "fp32") \
-      LATER("bf16", "bfloat16", "fp16", "float16", "tf32"), \
-      ALWAYS, "type of weights and activations; auto: fp32 on the CPU") \
+    X(precision, CHOICE, "auto", WORDS("auto", "fp32", "bf16") \
+      LATER("fp16", "float16", "tf32"), \
+      ALWAYS, "type of weights and activations; the CPU computes in fp32, and says so if asked " \
+      "for bf16") \
     X(gradient_checkpointing, CHOICE, "full", WORDS("none", "full") \
       LATER("auto"), ALWAYS, \
       "recompute each block's activations in the backward pass: same numbers, less memory") \

@@ -195,6 +195,7 @@ static const struct {
     {KEY_save_dtype, "bfloat16", "bf16"},
     {KEY_precision, "float32", "fp32"},
     {KEY_precision, "no", "fp32"},
+    {KEY_precision, "bfloat16", "bf16"},
     {KEY_optim, "adamw_torch", "adamw"},
     {KEY_optim, "adamw_torch_fused", "adamw"},
     {KEY_optim, "adamw_hf", "adamw"},

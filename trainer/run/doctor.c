@@ -19,6 +19,7 @@
 #include "data/tokenizer/split.h"
 #include "kernels/kernels.h"
 #include "run/memory.h"
+#include "run/precision.h"
 
 static struct doctor_check *add(struct doctor *d, const char *name)
 {
@@ -72,10 +73,12 @@ static void check_cpu(struct doctor *d)
 #if defined(__x86_64__)
     int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     int avx512 = __builtin_cpu_supports("avx512f");
-    snprintf(c->found, sizeof c->found, "%s; %s", name,
+    const char *bf16 = precision_bf16_unit();
+    snprintf(c->found, sizeof c->found, "%s; %s; %s%s; computes in fp32", name,
              avx512 ? "AVX-512"
              : avx2 ? "AVX2 and FMA"
-                    : "neither AVX2 nor FMA");
+                    : "neither AVX2 nor FMA",
+             bf16 ? "bf16 by " : "no bf16 products", bf16 ? bf16 : "");
     if (!avx2)
         warn(c, "the kernels run without vector instructions, several times slower: use "
                 "another machine, or a virtual one that passes the processor through");

@@ -238,7 +238,9 @@ static enum status explain_memory(const struct session *s, const struct plan *p,
         SAY("  gradient_checkpointing: full computes each block's activations again in the "
             "backward "
             "pass: less memory, about a third more time, the same numbers.\n");
-    SAY("  Device %s, %d threads, fp32.\n", s->engine.device.k->name, s->engine.device.threads);
+    SAY("  Device %s, %d threads, %s.\n", s->engine.device.k->name, s->engine.device.threads,
+        s->precision.name);
+    if (s->precision.note[0]) SAY("  %s.\n", s->precision.note);
     return OK;
 }
 

@@ -57,6 +57,8 @@ enum status plan_json(const struct plan *p, const struct session *s, struct buf 
     json_object_set_new(o, "available_bytes", bytes(p->available));
     json_object_set_new(o, "fits", json_boolean(p->fits));
     json_object_set_new(o, "largest_batch", number_or_null(p->largest_batch));
+    json_object_set_new(o, "precision", json_string(s->precision.name));
+    json_object_set_new(o, "precision_note", json_string(s->precision.note));
     json_object_set_new(o, "changes", changes_json(p));
     json_object_set_new(o, "findings", findings_json(&s->preflight));
     enum status status = json_append_text(o, out, e);

@@ -243,6 +243,7 @@ static enum status lay_out(struct session *s, struct err *e)
     if (status == ERR_CONFIG && o.lora) /* a target the model does not have */
         return config_blame(c, KEY_lora_target_modules, e);
     TRY(status);
+    s->precision = precision_choose(c, s->engine.device.type);
     return engine_measure(&s->engine, e);
 }
 
@@ -325,6 +326,7 @@ enum status session_prepare(struct session *s, const struct config *config,
     TRY(lay_out(s, e));
     TRY(open_align(s, e));
     memory_take(&s->memory, MEMORY_graph);
+    if (s->precision.note[0]) log_notice("%s", s->precision.note);
     const struct engine_memory *m = &s->engine.memory;
     if (m->run + m->step + m->scratch < memory_available(NULL)) TRY(warm_up(s, e)); /* it may fit */
     memory_take(&s->memory, MEMORY_blas);

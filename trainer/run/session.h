@@ -28,6 +28,7 @@
 #include "run/guard.h"
 #include "run/memory.h"
 #include "run/new_tokens.h"
+#include "run/precision.h"
 #include "run/preflight.h"
 
 enum session_purpose { SESSION_TRAIN, SESSION_PLAN };
@@ -65,6 +66,7 @@ struct session {
     char reference_hash[192];             /* of what the reference is made of */
     struct answers answers;               /* to sample prompts */
     struct engine engine;
+    struct precision precision;
     struct schedule schedule;
     struct adamw_options adamw;
     int64_t steps_per_epoch, total_steps; /* 0: not known without the data */

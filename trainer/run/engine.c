@@ -231,8 +231,6 @@ static enum status take_arena(struct engine *g, size_t bytes, const char *name, 
 {
     enum status s = bytes ? g->device.k->alloc(&g->device, bytes, out, e) : OK;
     if (s) return err_wrap(e, "the %s arena of %zu bytes", name, bytes);
-    /* a promise of memory is none: what a run will use, it has from the start */
-    if (bytes && g->options.train) g->device.k->zero(&g->device, *out, bytes);
     return OK;
 }
 

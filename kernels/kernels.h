@@ -128,6 +128,11 @@ struct kern_head {
     int32_t num_dw_rows;   /* 0: dw has all of them */
 };
 
+/* How many supervised rows and words of the vocabulary a backend's head takes at once. */
+struct kern_head_cut {
+    int32_t rows, words;
+};
+
 /* One AdamW update of a flat range (SEMANTICS H), with g = *scale * grad:
  *   m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  p *= 1 - lr wd;
  *   p -= (lr / bc1) m / (sqrt(v) / sqrt(bc2) + eps),  bc_i = 1 - b_i^t */
@@ -232,6 +237,7 @@ struct kernels {
     void (*head_backward_weight)(struct device *d, float *dw, const float *dlogp,
                                  const struct kern_head *h, void *scratch);
     size_t (*head_scratch)(const struct device *d, const struct kern_head *h);
+    struct kern_head_cut (*head_cut)(const struct device *d, const struct kern_head *h);
 
     /* --- optimiser --- */
     /* out[0] = ||grad|| * inv_weight; out[1] = inv_weight * min(1, max_norm / (out[0] + 1e-6)),

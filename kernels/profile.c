@@ -54,13 +54,14 @@ static struct work linear_work(const struct device *d, struct profile_product p,
 static struct work head_work(const struct device *d, const struct kern_head *h, const void *scratch)
 {
     double products = 1 + (h->dx != NULL) + (h->dw && !h->num_dw_rows);
-    size_t row = ((size_t)h->V + (size_t)h->C) * dtype_size(d->type);
+    struct kern_head_cut cut = d->k->head_cut(d, h);
     struct profile_product shape = {.N = h->S,
                                     .I = h->C,
                                     .O = h->V,
-                                    .chunk = (int32_t)(d->k->head_scratch(d, h) / row),
+                                    .chunk = cut.rows,
+                                    .words = cut.words,
                                     .ldx = h->C,
-                                    .ldy = h->V,
+                                    .ldy = cut.words,
                                     .x = h->x,
                                     .w = h->w,
                                     .y = scratch,

@@ -58,10 +58,12 @@ const char *profile_op_name(enum profile_op op);
 const char *profile_op_text(enum profile_op op);
 
 /* y [N, O] of x [N, I] and w [O, I], or a gradient of it: then y is dy and what is written is dx in
- * the place of x, or dw in that of w. The head takes `chunk` rows at once through its scratch. */
+ * the place of x, or dw in that of w. The head takes `chunk` rows and `words` of the
+ * vocabulary at once through its scratch. */
 struct profile_product {
     int32_t N, I, O;
-    int32_t chunk;      /* 0: not the head */
+    int32_t chunk; /* 0: not the head */
+    int32_t words;
     int32_t accumulate; /* the result is added to */
     int32_t ldx, ldy;   /* row strides */
     const void *x, *w, *y;

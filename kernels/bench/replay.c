@@ -6,8 +6,9 @@
  *
  * The calls have the shapes and strides of the step's, come in its order and on as many threads.
  * Operands lie as the step's did, overlaps included, so caches hold what they held then; nothing is
- * computed between the products. The head's three products go in the chunks that the step took.
- * A product whose inner dimension the trainer cuts for the sake of determinism is one call here.
+ * computed between the products. The head's products go in the rows and words that the step took at
+ * once. A product whose inner dimension the trainer cuts for the sake of determinism is one call
+ * here.
  *
  * Prints the table of the profile with the replay's time beside each op that has products.
  */
@@ -74,16 +75,18 @@ static struct call read_call(const json_t *o)
                            .I = (int32_t)number(o, "I"),
                            .O = (int32_t)number(o, "O"),
                            .chunk = (int32_t)number(o, "chunk"),
+                           .words = (int32_t)number(o, "words"),
                            .accumulate = (int32_t)number(o, "accumulate"),
                            .ldx = (int32_t)number(o, "ldx"),
                            .ldy = (int32_t)number(o, "ldy")}};
     const char *name = json_string_value(json_object_get(o, "op"));
     while (c.op < NUM_PROFILE_OPS && name && strcmp(name, profile_op_name(c.op)) != 0) c.op++;
-    if (!name || c.op == NUM_PROFILE_OPS || c.p.N < 1 || c.p.I < 1 || c.p.O < 1 || c.p.chunk < 0)
+    if (!name || c.op == NUM_PROFILE_OPS || c.p.N < 1 || c.p.I < 1 || c.p.O < 1 || c.p.chunk < 0 ||
+        (c.p.chunk && (c.p.words < 1 || c.p.words > c.p.O)))
         die("a product that this program does not know", NULL);
     c.x = operand(o, "x", c.p.N, c.p.ldx, c.p.I);
     c.w = operand(o, "w", c.p.O, c.p.I, c.p.I);
-    c.y = operand(o, "y", c.p.chunk ? c.p.chunk : c.p.N, c.p.ldy, c.p.O);
+    c.y = operand(o, "y", c.p.chunk ? c.p.chunk : c.p.N, c.p.ldy, c.p.chunk ? c.p.words : c.p.O);
     c.dx = operand(o, "dx", c.p.N, c.p.I, c.p.I);
     c.dw = operand(o, "dw", c.p.O, c.p.I, c.p.I);
     return c;
@@ -173,21 +176,28 @@ static void gemm(enum CBLAS_TRANSPOSE ta, enum CBLAS_TRANSPOSE tb, int M, int N,
     cblas_sgemm(CblasRowMajor, ta, tb, M, N, K, 1.f, a, lda, b, ldb, add ? 1.f : 0.f, c, ldc);
 }
 
+/* `rows` of them from s on, `words` of the vocabulary from v on. */
+static void run_head_cut(const struct call *c, int32_t s, int32_t rows, int32_t v, int32_t words)
+{
+    const struct profile_product *p = &c->p;
+    const float *x = c->x.here + (size_t)s * (size_t)p->ldx;
+    const float *w = c->w.here + (size_t)v * (size_t)p->I;
+    gemm(CblasNoTrans, CblasTrans, rows, words, p->I, x, p->ldx, w, p->I, 0, c->y.here, p->ldy);
+    if (c->dx.here)
+        gemm(CblasNoTrans, CblasNoTrans, rows, p->I, words, c->y.here, p->ldy, w, p->I, v > 0,
+             c->dx.here + (size_t)s * (size_t)p->I, p->I);
+    if (c->dw.here)
+        gemm(CblasTrans, CblasNoTrans, words, p->I, rows, c->y.here, p->ldy, x, p->ldx, 1,
+             c->dw.here + (size_t)v * (size_t)p->I, p->I);
+}
+
 static void run_head(const struct call *c)
 {
     const struct profile_product *p = &c->p;
-    for (int32_t s = 0; s < p->N; s += p->chunk) {
-        int32_t rows = p->N - s < p->chunk ? p->N - s : p->chunk;
-        const float *x = c->x.here + (size_t)s * (size_t)p->ldx;
-        gemm(CblasNoTrans, CblasTrans, rows, p->O, p->I, x, p->ldx, c->w.here, p->I, 0, c->y.here,
-             p->ldy);
-        if (c->dx.here)
-            gemm(CblasNoTrans, CblasNoTrans, rows, p->I, p->O, c->y.here, p->ldy, c->w.here, p->I,
-                 0, c->dx.here + (size_t)s * (size_t)p->I, p->I);
-        if (c->dw.here)
-            gemm(CblasTrans, CblasNoTrans, p->O, p->I, rows, c->y.here, p->ldy, x, p->ldx, 1,
-                 c->dw.here, p->I);
-    }
+    for (int32_t s = 0; s < p->N; s += p->chunk)
+        for (int32_t v = 0; v < p->O; v += p->words)
+            run_head_cut(c, s, p->N - s < p->chunk ? p->N - s : p->chunk, v,
+                         p->O - v < p->words ? p->O - v : p->words);
 }
 
 static void run_call(const struct call *c)

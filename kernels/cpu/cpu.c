@@ -123,6 +123,7 @@ const struct kernels kernels_cpu = {
     .head_backward_input = cpu_head_backward_input,
     .head_backward_weight = cpu_head_backward_weight,
     .head_scratch = cpu_head_scratch,
+    .head_cut = cpu_head_cut,
     .grad_norm = cpu_grad_norm,
     .grad_norm_scratch = cpu_grad_norm_scratch,
     .adamw = cpu_adamw,

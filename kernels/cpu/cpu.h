@@ -99,6 +99,7 @@ void cpu_head_backward_input(struct device *d, void *dx_out, const float *dlogp,
 void cpu_head_backward_weight(struct device *d, float *dw, const float *dlogp,
                               const struct kern_head *h, void *scratch);
 size_t cpu_head_scratch(const struct device *d, const struct kern_head *h);
+struct kern_head_cut cpu_head_cut(const struct device *d, const struct kern_head *h);
 void cpu_grad_norm(struct device *d, float out[2], const float *grad, size_t n, float inv_weight,
                    float max_norm, void *scratch);
 size_t cpu_grad_norm_scratch(const struct device *d, size_t n);

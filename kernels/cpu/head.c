@@ -1,4 +1,5 @@
-/* head.c - log-probabilities of the targets, in chunks of rows; logits are never whole.
+/* head.c - log-probabilities of the targets, in chunks of rows; logits are never whole. Where dw is
+ * not wanted in the same pass, head_stream.c does it by blocks of the vocabulary.
  *
  * z = W x_s;  lse = log sum exp z;  logp = z[target] - lse;  p = exp(z - lse)
  * dx_s = W[target] - sum_v p_v W_v;  dW += sum_s dlogp_s (onehot(target) - p) x_s^T
@@ -14,6 +15,7 @@
 #include "base/size.h"
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/head.h"
 
 enum { BLOCK = 1024 };
 
@@ -28,11 +30,24 @@ static int32_t chunk_rows(const struct kern_head *h)
     return cpu_max(1, cpu_min(h->S, cpu_max(ROWS_LEAST, cpu_min(rows, ROWS_MOST))));
 }
 
+static size_t chunk_scratch(const struct kern_head *h)
+{
+    size_t rows = (size_t)chunk_rows(h);
+    return (size_align(rows * (size_t)h->V, 16) + rows * (size_t)h->C + rows) * sizeof(float);
+}
+
+/* head_backward_weight, which follows where no gradient of the weight was wanted, needs a chunk. */
 size_t cpu_head_scratch(const struct device *d, const struct kern_head *h)
 {
     (void)d;
-    size_t rows = (size_t)chunk_rows(h);
-    return (size_align(rows * (size_t)h->V, 16) + rows * (size_t)h->C + rows) * sizeof(float);
+    size_t chunk = chunk_scratch(h), stream = h->dw ? 0 : cpu_head_stream_scratch(h);
+    return chunk > stream ? chunk : stream;
+}
+
+struct kern_head_cut cpu_head_cut(const struct device *d, const struct kern_head *h)
+{
+    (void)d;
+    return h->dw ? (struct kern_head_cut){chunk_rows(h), h->V} : cpu_head_stream_cut(h);
 }
 
 /* A chunk's logits, inputs, and factors of what z becomes. */
@@ -49,9 +64,8 @@ static struct chunk carve(void *scratch, const struct kern_head *h)
     return (struct chunk){z, x, x + rows * (size_t)h->C};
 }
 
-/* xs [rows, C] = scale[i] x[row[s0 + i]]; scale NULL: 1. */
-static void gather(struct device *d, float *xs, const struct kern_head *h, int32_t s0, int32_t rows,
-                   const float *scale)
+void cpu_head_gather(struct device *d, float *xs, const struct kern_head *h, int32_t s0,
+                     int32_t rows, const float *scale)
 {
 #pragma omp parallel for num_threads(d->threads) schedule(static)
     for (int32_t i = 0; i < rows; i++) {
@@ -89,9 +103,8 @@ CPU_INLINE float maximum_any(const float *z, int32_t V, double *sum)
 }
 CPU_LEVELS(float, maximum, (const float *z, int32_t V, double *sum), (z, V, sum))
 
-/* Sums over e = exp(z - top), which z becomes if it is to be stored. */
-CPU_INLINE struct sums exponentials_of(float *z, int32_t V, float top, const int more,
-                                       const int store)
+/* Sums over e = exp(z - top), which z becomes. */
+CPU_INLINE struct sums exponentials_of(float *z, int32_t V, float top, const int more)
 {
     struct sums s = {0};
     for (int32_t v0 = 0; v0 < V; v0 += BLOCK) {
@@ -103,20 +116,18 @@ CPU_INLINE struct sums exponentials_of(float *z, int32_t V, float top, const int
             e1 += e;
             if (more) ez += e * (z[v] - top);
             if (more) e2 += e * e;
-            if (store) z[v] = e;
+            z[v] = e;
         }
         s.e += (double)e1, s.ez += (double)ez, s.e2 += (double)e2;
     }
     return s;
 }
 
-CPU_INLINE struct sums exponentials_any(float *z, int32_t V, float top, int more, int store)
+CPU_INLINE struct sums exponentials_any(float *z, int32_t V, float top, int more)
 {
-    if (more) return store ? exponentials_of(z, V, top, 1, 1) : exponentials_of(z, V, top, 1, 0);
-    return store ? exponentials_of(z, V, top, 0, 1) : exponentials_of(z, V, top, 0, 0);
+    return more ? exponentials_of(z, V, top, 1) : exponentials_of(z, V, top, 0);
 }
-CPU_LEVELS(struct sums, exponentials, (float *z, int32_t V, float top, int more, int store),
-           (z, V, top, more, store))
+CPU_LEVELS(struct sums, exponentials, (float *z, int32_t V, float top, int more), (z, V, top, more))
 
 CPU_INLINE void probabilities_any(float *z, int32_t V, float lse, float f)
 {
@@ -125,24 +136,23 @@ CPU_INLINE void probabilities_any(float *z, int32_t V, float lse, float f)
 }
 CPU_LEVELS(void, probabilities, (float *z, int32_t V, float lse, float f), (z, V, lse, f))
 
-/* One row: its outputs and, when a gradient is wanted, z = e - onehot(target) sum e with the factor
+/* One row: its outputs, and z = e - onehot(target) sum e with the factor
  * that makes onehot(target) - p of it. */
 static float sweep(const struct kern_head *h, int32_t s, float *z)
 {
     int32_t target = h->target[s], first = 0;
-    int store = h->dx || h->dw;
     double sum;
     float at_target = z[target], top = maximum(z, h->V, &sum);
     if (at_target >= top)
         while (z[first] < top) first++;
     h->hit[s] = at_target >= top && first == target;
-    struct sums e = exponentials(z, h->V, top, h->entropy || h->sum_p2, store);
+    struct sums e = exponentials(z, h->V, top, h->entropy || h->sum_p2);
     h->lse[s] = top + (float)log(e.e);
     h->logp[s] = (at_target - top) - (float)log(e.e);
     h->mean_logit[s] = (float)(sum / h->V);
     if (h->entropy) h->entropy[s] = (float)(log(e.e) - e.ez / e.e);
     if (h->sum_p2) h->sum_p2[s] = (float)(log(e.e2) - 2 * log(e.e));
-    if (store) z[target] = (float)((double)z[target] - e.e);
+    z[target] = (float)((double)z[target] - e.e);
     return (float)(-1 / e.e);
 }
 
@@ -178,18 +188,21 @@ static void add_weight_gradient(struct device *d, float *dw, float *z, const flo
 
 void cpu_head_forward(struct device *d, const struct kern_head *h, void *scratch)
 {
+    if (!h->dw) {
+        cpu_head_stream(d, h, scratch);
+        return;
+    }
     int32_t chunk = chunk_rows(h);
     struct chunk c = carve(scratch, h);
     for (int32_t s0 = 0; s0 < h->S; s0 += chunk) {
         int32_t rows = cpu_min(chunk, h->S - s0);
-        gather(d, c.x, h, s0, rows, NULL);
+        cpu_head_gather(d, c.x, h, s0, rows, NULL);
         logits(c.z, c.x, h, rows);
 #pragma omp parallel for num_threads(d->threads) schedule(static)
         for (int32_t i = 0; i < rows; i++) c.scale[i] = sweep(h, s0 + i, c.z + (size_t)i * h->V);
         if (h->dx) input_gradient(d, &c, h, s0, rows);
-        if (!h->dw) continue;
         for (int32_t i = 0; i < rows; i++) c.scale[i] *= h->dlogp[s0 + i];
-        gather(d, c.x, h, s0, rows, c.scale); /* scaling x is cheaper than scaling z */
+        cpu_head_gather(d, c.x, h, s0, rows, c.scale); /* scaling x is cheaper than scaling z */
         add_weight_gradient(d, h->dw, c.z, c.x, h, rows);
     }
 }
@@ -218,7 +231,7 @@ void cpu_head_backward_weight(struct device *d, float *dw, const float *dlogp,
     struct chunk c = carve(scratch, h);
     for (int32_t s0 = 0; s0 < h->S; s0 += chunk) {
         int32_t rows = cpu_min(chunk, h->S - s0);
-        gather(d, c.x, h, s0, rows, NULL);
+        cpu_head_gather(d, c.x, h, s0, rows, NULL);
         logits(c.z, c.x, h, rows);
 #pragma omp parallel for num_threads(d->threads) schedule(static)
         for (int32_t i = 0; i < rows; i++) {

@@ -184,6 +184,11 @@ static size_t null_head_scratch(const struct device *d, const struct kern_head *
     return kernels_cpu.head_scratch(d, h);
 }
 
+static struct kern_head_cut null_head_cut(const struct device *d, const struct kern_head *h)
+{
+    return kernels_cpu.head_cut(d, h);
+}
+
 static size_t null_grad_norm_scratch(const struct device *d, size_t n)
 {
     return kernels_cpu.grad_norm_scratch(d, n);
@@ -225,6 +230,7 @@ const struct kernels kernels_null = {
     .head_backward_input = null_head_backward_input,
     .head_backward_weight = null_head_backward_weight,
     .head_scratch = null_head_scratch,
+    .head_cut = null_head_cut,
     .grad_norm = null_grad_norm,
     .grad_norm_scratch = null_grad_norm_scratch,
     .adamw = null_adamw,

@@ -81,6 +81,8 @@ const struct op_case op_cases[] = {
     {OP_adamw, .N = 9001},
 
     /* at the end, since a case's number seeds its values */
+    {OP_head, .N = 50, .S = 33, .C = 16, .V = 5000, .extras = 1, .frozen = 1}, /* blocks of words */
+    {OP_head, .N = 2200, .S = 2080, .C = 8, .V = 1100, .frozen = 1},           /* and of rows */
     {OP_lora, .N = 1090, .I = 33, .O = 24, .R = 8, .parts = 3, .accumulate = 1}, /* 9 sums */
     {OP_lora, .N = 1090, .I = 20, .O = 12, .R = 4, .parts = 1, .p = 0.1f},
     {OP_attention, .N = 400, .H = 3, .KV = 1, .D = 48, .cut = CUT_ONE, .window = 150, .pad = 1},

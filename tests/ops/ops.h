@@ -60,7 +60,7 @@ extern const struct op_case op_cases[];
 extern const int num_op_cases;
 
 /* Integers and tables of a case, made from its number. */
-enum { OP_INTS = 1200, OP_SEGMENTS = 8, OP_PARTS = 3 };
+enum { OP_INTS = 2304, OP_SEGMENTS = 8, OP_PARTS = 3 };
 
 struct op_ints {
     int32_t ids[OP_INTS], position[OP_INTS], document[OP_INTS];

@@ -147,11 +147,12 @@ static json_t *products_json(const struct step_profile *p)
         const struct profile_product *x = &c->product;
         if (!x->N) continue;
         json_array_append_new(
-            list, json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o}",
-                            "op", profile_op_name(c->op), "N", x->N, "I", x->I, "O", x->O, "chunk",
-                            x->chunk, "accumulate", x->accumulate, "ldx", x->ldx, "ldy", x->ldy,
-                            "x", address(x->x), "w", address(x->w), "y", address(x->y), "dx",
-                            address(x->dx), "dw", address(x->dw)));
+            list,
+            json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o}",
+                      "op", profile_op_name(c->op), "N", x->N, "I", x->I, "O", x->O, "chunk",
+                      x->chunk, "words", x->words, "accumulate", x->accumulate, "ldx", x->ldx,
+                      "ldy", x->ldy, "x", address(x->x), "w", address(x->w), "y", address(x->y),
+                      "dx", address(x->dx), "dw", address(x->dw)));
     }
     return list;
 }

@@ -9,8 +9,8 @@
  *             "floor": "arithmetic" or "bytes", "floor_share"}, ...]      over all N steps
  *    "unaccounted_seconds",
  *    "products": the base products of the first of them in their order, as struct profile_product:
- *                [{"op", "N", "I", "O", "chunk", "accumulate", "ldx", "ldy", "x", "w", "y", "dx",
- *                  "dw"}, ...], operands by address; kernels/bench/replay.c runs them alone}
+ *                [{"op", "N", "I", "O", "chunk", "words", "accumulate", "ldx", "ldy", "x", "w",
+ * "y", "dx", "dw"}, ...], operands by address; kernels/bench/replay.c runs them alone}
  */
 #ifndef CRIA_RUN_STEP_PROFILE_H
 #define CRIA_RUN_STEP_PROFILE_H

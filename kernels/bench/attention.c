@@ -1,4 +1,4 @@
-/* attention.c - one side of tools/bench_attention: our attention, a call at a time.
+/* attention.c - one side of tools/bench_peer/attention.py: our attention, a call at a time.
  *
  *     bench_attention        reads lines "N H KV D" or "prefix P R H KV D share"
  *

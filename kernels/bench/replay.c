@@ -2,7 +2,7 @@
  * step on this machine and this BLAS.
  *
  *     cria train CONFIG --profile N            writes output_dir/profile.json
- *     bench_replay profile.json [--repeat N] [--json]
+ *     bench_replay profile.json [--repeat N] [--json FILE]
  *
  * The calls have the shapes and strides of the step's, come in its order and on as many threads.
  * Operands lie as the step's did, overlaps included, so caches hold what they held then; nothing is
@@ -151,7 +151,7 @@ static void place_operands(struct replay *r)
     mem_free(list);
 }
 
-/* Numbers that neither vanish nor run away through a chain of products. */
+/* Numbers that do not vanish through a chain of products: denormal ones would be slow. */
 static void fill(const struct operand *o, uint64_t id, float most)
 {
     int64_t n = (int64_t)(o->bytes / sizeof(float));
@@ -276,10 +276,9 @@ static void print_table(const struct replay *r, double step, double alone)
            tokens / step, tokens / alone);
 }
 
-static void print_json(struct replay *r, double step, double alone)
+static void write_json(struct replay *r, const char *path, double step, double alone)
 {
     struct err e = {0};
-    struct buf text;
     json_t *ops = json_object();
     for (int op = 0; op < NUM_PROFILE_OPS; op++)
         if (r->by_op[op] > 0)
@@ -287,42 +286,34 @@ static void print_json(struct replay *r, double step, double alone)
                                 json_real(r->by_op[op] / r->repeats));
     json_t *o = json_pack("{s:f, s:f, s:f, s:i, s:o}", "step_seconds", step, "replay_seconds",
                           alone, "share", alone / step, "repeats", r->repeats, "ops", ops);
-    buf_init(&text, 1 << 20);
-    if (!o || json_append_text(o, &text, &e)) die("no memory for the result", &e);
-    printf("%s\n", text.data);
-    buf_free(&text);
+    if (!o || json_write_file(o, path, &e)) die(path, &e);
     json_decref(o);
 }
 
 int main(int argc, char **argv)
 {
     static struct replay r = {.repeats = 5};
-    const char *path = NULL;
-    int json = 0;
+    const char *path = NULL, *json = NULL;
     struct device device = {0};
     struct err e = {0};
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--json"))
-            json = 1;
+        if (!strcmp(argv[i], "--json") && i + 1 < argc)
+            json = argv[++i];
         else if (!strcmp(argv[i], "--repeat") && i + 1 < argc)
             r.repeats = (int)strtol(argv[++i], NULL, 10);
         else
             path = argv[i];
     }
     if (!path || r.repeats < 1 || r.repeats > REPEATS_MAX)
-        die("usage: bench_replay profile.json [--repeat 1 ... 1000] [--json]", NULL);
+        die("usage: bench_replay profile.json [--repeat 1 ... 1000] [--json FILE]", NULL);
     read_profile(&r, path);
     if (device_open(&device, "cpu", r.threads, &e)) die("no device", &e); /* sets the threads */
     place_operands(&r);
-    for (int i = -1; i < r.repeats; i++) { /* the first one warms up */
-        fill_operands(&r);
-        run_once(&r, i);
-    }
+    fill_operands(&r);
+    for (int i = -1; i < r.repeats; i++) run_once(&r, i); /* the first one warms up */
     double step = step_median(&r), alone = median(r.seconds, r.repeats);
-    if (json)
-        print_json(&r, step, alone);
-    else
-        print_table(&r, step, alone);
+    print_table(&r, step, alone);
+    if (json) write_json(&r, json, step, alone);
     mem_free(r.calls);
     json_decref(r.profile);
     device_close(&device);

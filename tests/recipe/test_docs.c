@@ -35,8 +35,8 @@
 
 #define FILES_MAX 256
 
-static const char *const long_tools[] = {"setup", "test",       "check",
-                                         "fuzz",  "quickstart", "quickstart-base"};
+static const char *const long_tools[] = {"setup",           "test", "check", "fuzz", "quickstart",
+                                         "quickstart-base", "bench"};
 static const char *const special_tokens[] = {"<|im_start|>",      "<|im_end|>",
                                              "<|begin_of_text|>", "<|start_header_id|>",
                                              "<|end_header_id|>", "<|eot_id|>"};

@@ -119,8 +119,8 @@ static void test_errors(void **state)
 {
     struct ran r;
     (void)state;
-    train("--profile", "4", 2, &r);
-    CHECK_HAS(r.err, "--profile 4 needs 6 steps, 2 of them to warm up, and 5 are left");
+    train("--profile", "5", 2, &r);
+    CHECK_HAS(r.err, "--profile 5 needs 6 steps, 1 of them to warm up, and 5 are left");
     CHECK_HAS(r.err, "profile fewer steps");
     ran_free(&r);
     train("--profile", "-1", 2, &r);

@@ -76,7 +76,7 @@ enum status verb_prepare(const struct cli_verb *v, int argc, char **argv, struct
          0},
         {"--tokenizer", CLI_TEXT, &r.tokenizer, "DIR", "model directory or tokenizer file", 0},
         {"--template", CLI_TEXT, &r.template, "T",
-         "alpaca, vicuna, llama2, llama3, chatml, zephyr, orca, solar; none: plain text", 0},
+         "alpaca, vicuna, llama2, llama3, chatml, zephyr, orca, solar; left out: plain text", 0},
         {"--max-length", CLI_INT, &r.max_length, "N", "for the report: what would be cut", 0},
         {"--out", CLI_TEXT, &r.out, "F.h5", "dataset file to write", 0},
         {"--json", CLI_FLAG, &r.json, NULL, "the report as JSON on stdout", 0},

@@ -18,7 +18,7 @@
 #include "base/buf.h"
 #include "kernels/profile.h"
 
-#define STEP_PROFILE_WARM_UP 2
+#define STEP_PROFILE_WARM_UP 1
 #define STEP_PROFILE_MAX 1000
 #define STEP_PROFILE_FILE "profile.json"
 

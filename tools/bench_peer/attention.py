@@ -1,15 +1,16 @@
-#!/usr/bin/env python3
-"""bench_attention [--bench build/release/bench_attention] [--seconds 3] [--threads 2] [case ...]
+"""attention.py [--bench build/release/bench_attention] [--seconds 3] [--threads 2] [--json F] [case ...]
 
 Our CPU attention beside torch's scaled_dot_product_attention: forward, and backward by autograd,
 fp32, causal, taking turns in one run; medians in milliseconds. A case is NxHxKVxD; without one,
 6 heads of 64 and 8 over 2 of 128 at 1k to 16k. Then a prompt of 1000 tokens with two replies of
 250, sharing the prompt against computing it twice, beside the ratio of the visible pairs.
 
-Needs a Python with torch (tools/golden/requirements.txt) and `cmake --build --target
-bench_attention`. Exits 1 when torch was faster anywhere.
+tools/bench attention runs this. Needs a Python with torch (tools/golden/requirements.txt) and
+`cmake --build --target bench_attention`. Exits 1 when torch was faster anywhere. With --json the
+cases go into a file, milliseconds and ratios, and prefixes are left out.
 """
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -62,15 +63,17 @@ def alternate(calls, seconds):
 
 
 def beside_torch(ours, cases, seconds):
-    slower = False
+    rows = []
     print('     N   H  KV   D   forward ms: ours  torch    x   backward ms: ours   torch    x')
     for N, H, KV, D in cases:
         peer = Torch(N, H, KV, D)
         (f, b), (tf, tb) = alternate([lambda: ours.run(f'{N} {H} {KV} {D}'), peer.run], seconds)
-        slower |= tf < f or tb < b
+        rows.append({'length': N, 'heads': H, 'key_heads': KV, 'size': D, 'cria_forward_ms': f,
+                     'cria_backward_ms': b, 'peer_forward_ms': tf, 'peer_backward_ms': tb,
+                     'forward_ratio': tf / f, 'backward_ratio': tb / b})
         print(f'{N:6} {H:3} {KV:3} {D:3} {f:17.1f} {tf:7.1f} {tf / f:4.2f} '
               f'{b:18.1f} {tb:7.1f} {tb / b:4.2f}', flush=True)
-    return slower
+    return rows
 
 
 def shared_prefix(ours, seconds, P=1000, R=250):
@@ -91,6 +94,7 @@ def main():
     p.add_argument('--bench', default='build/release/bench_attention')
     p.add_argument('--seconds', type=float, default=3)
     p.add_argument('--threads', type=int, default=2)
+    p.add_argument('--json')
     p.add_argument('cases', nargs='*')
     a = p.parse_args()
     os.environ['OMP_WAIT_POLICY'] = 'passive'  # before torch: a side that waits must not spin
@@ -101,9 +105,13 @@ def main():
         cases = [(n, *heads) for heads in ((6, 6, 64), (8, 2, 128))
                  for n in (1024, 2048, 4096, 8192, 16384)]
     ours = Ours(a.bench, a.threads)
-    slower = beside_torch(ours, cases, a.seconds)
+    rows = beside_torch(ours, cases, a.seconds)
+    if a.json:
+        with open(a.json, 'w') as f:
+            json.dump(rows, f)
+        return
     shared_prefix(ours, a.seconds)
-    sys.exit(slower)
+    sys.exit(any(min(r['forward_ratio'], r['backward_ratio']) < 1 for r in rows))
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
 /* quickstart_world - the little world of the quickstart: texts for a base, instructions, and a
- * table of what tuning changed.
+ * table of what tuning changed; then the same of preferences.
  *
  * Everything comes from the seed: the same command writes the same bytes on every machine.
  */
@@ -8,15 +8,25 @@
 #include <string.h>
 
 #include "base/io.h"
-#include "base/json.h"
 #include "base/mem.h"
 #include "compare.h"
+#include "pairs.h"
+#include "record_file.h"
+#include "replies.h"
 #include "task.h"
 #include "text.h"
 
 #define HELD_OUT_A_KIND 40
+#define NUM_HELD_OUT (HELD_OUT_A_KIND * NUM_TASK_KINDS)
 #define SEED 7
-enum purpose { FOR_TEXT, FOR_TASKS = TEXT_RECALL + 1, FOR_HELD_OUT, FOR_CONTROL };
+enum purpose {
+    FOR_TEXT,
+    FOR_TASKS = TEXT_RECALL + 1,
+    FOR_HELD_OUT,
+    FOR_CONTROL,
+    FOR_PAIRS,
+    FOR_MANNERS
+};
 
 static const char *const phases[] = {"repeats", "mixture", "recall"};
 
@@ -24,47 +34,33 @@ static const char usage[] =
     "usage: quickstart_world text repeats|mixture|recall DOCUMENTS FILE\n"
     "       quickstart_world tasks INSTRUCTIONS DIR\n"
     "       quickstart_world compare BEFORE.json AFTER.json\n"
+    "       quickstart_world pairs INSTRUCTIONS PAIRS DIR\n"
+    "       quickstart_world replies BEFORE.jsonl AFTER.jsonl MODEL\n"
     "\n"
     "text    plain text to pre-train the base on: a phase of the curriculum\n"
     "tasks   DIR/train.jsonl, DIR/shuffled.jsonl (the same with answers shuffled within their\n"
     "        kind: a control), and DIR/heldout/KIND.jsonl, whose inputs occur in no other\n"
-    "compare a table of what `cria eval --generate --json` said before tuning and after it\n";
-
-static enum status write_line(FILE *f, json_t *record, struct err *e)
-{
-    if (!record) return err_set(e, ERR_MEMORY, "no memory for a record");
-    int bad = json_dumpf(record, f, JSON_COMPACT) || putc('\n', f) == EOF;
-    json_decref(record);
-    return bad ? err_errno(e, "cannot write") : OK;
-}
-
-static enum status open_file(FILE **out, const char *dir, const char *name, struct err *e)
-{
-    char path[IO_PATH_MAX];
-    TRY(io_join(path, sizeof path, dir, name, e));
-    *out = fopen(path, "w");
-    return *out ? OK : err_errno(e, "%s", path);
-}
-
-static enum status close_file(FILE *f, enum status s, struct err *e)
-{
-    if (fclose(f) && !s) return err_errno(e, "cannot write");
-    return s;
-}
+    "compare a table of what `cria eval --generate --json` said before tuning and after it\n"
+    "pairs   DIR/wordy.jsonl, instructions of which half are answered long-winded; "
+    "DIR/pairs.jsonl,\n"
+    "        the short form over the long-winded one, and DIR/swapped.jsonl (turned round at\n"
+    "        random: a control); the held-out instructions as DIR/asked.jsonl and\n"
+    "        DIR/heldout-pairs.jsonl. No two of these share an input\n"
+    "replies a table of what `cria generate --data` said before preferences and after them\n";
 
 static enum status write_text(enum text_phase phase, int n, const char *path, struct err *e)
 {
     struct draw d;
     struct page p;
     enum status s = OK;
-    FILE *f = fopen(path, "w");
-    if (!f) return err_errno(e, "%s", path);
+    FILE *f;
+    TRY(record_file_open(&f, NULL, path, e));
     draw_init(&d, SEED + FOR_TEXT + (uint32_t)phase);
     for (int i = 0; i < n && !s; i++) {
         text_draw(&d, phase, &p);
-        s = write_line(f, json_pack("{s:s}", "text", p.text), e);
+        s = record_file_write(f, json_pack("{s:s}", "text", p.text), e);
     }
-    return close_file(f, s, e);
+    return record_file_close(f, s, e);
 }
 
 /* Those of one kind, or of all (-1). */
@@ -73,16 +69,16 @@ static enum status write_tasks(const struct task *tasks, int n, int kind, const 
 {
     FILE *f;
     enum status s = OK;
-    TRY(open_file(&f, dir, name, e));
+    TRY(record_file_open(&f, dir, name, e));
     for (int i = 0; i < n && !s; i++) {
         const struct task *t = &tasks[i];
         if (kind < 0 || (int)t->kind == kind)
-            s = write_line(f,
-                           json_pack("{s:s,s:s,s:s}", "instruction", t->instruction, "input",
-                                     t->input, "output", t->answer),
-                           e);
+            s = record_file_write(f,
+                                  json_pack("{s:s,s:s,s:s}", "instruction", t->instruction, "input",
+                                            t->input, "output", t->answer),
+                                  e);
     }
-    return close_file(f, s, e);
+    return record_file_close(f, s, e);
 }
 
 static enum status write_task_files(struct task *train, int n, const struct task *held_out,
@@ -102,24 +98,41 @@ static enum status write_task_files(struct task *train, int n, const struct task
     return write_tasks(train, n, -1, dir, "shuffled.jsonl", e);
 }
 
+/* The held-out tasks, then n others, all in *out (heap). */
+static enum status draw_tasks(int n, uint32_t seed, struct task **out, struct err *e)
+{
+    struct draw d;
+    *out = mem_calloc((size_t)n + NUM_HELD_OUT, sizeof **out);
+    if (!*out) return err_set(e, ERR_MEMORY, "no memory for %d instructions", n);
+    draw_init(&d, SEED + FOR_HELD_OUT);
+    task_draw_set(&d, *out, NUM_HELD_OUT, NULL, 0);
+    draw_init(&d, seed);
+    task_draw_set(&d, *out + NUM_HELD_OUT, n, *out, NUM_HELD_OUT);
+    return OK;
+}
+
 static enum status make_tasks(int n, const char *dir, struct err *e)
 {
-    int num_held_out = HELD_OUT_A_KIND * NUM_TASK_KINDS;
-    struct task *held_out = mem_calloc((size_t)num_held_out, sizeof *held_out);
-    struct task *train = mem_calloc((size_t)n, sizeof *train);
-    enum status s = OK;
-    if (held_out && train) {
-        struct draw d;
-        draw_init(&d, SEED + FOR_HELD_OUT);
-        task_draw_set(&d, held_out, num_held_out, NULL, 0);
-        draw_init(&d, SEED + FOR_TASKS);
-        task_draw_set(&d, train, n, held_out, num_held_out);
-        s = write_task_files(train, n, held_out, num_held_out, dir, e);
-    } else {
-        s = err_set(e, ERR_MEMORY, "no memory for %d instructions", n);
-    }
-    mem_free(held_out);
-    mem_free(train);
+    struct task *all;
+    TRY(draw_tasks(n, SEED + FOR_TASKS, &all, e));
+    enum status s = write_task_files(all + NUM_HELD_OUT, n, all, NUM_HELD_OUT, dir, e);
+    mem_free(all);
+    return s;
+}
+
+static enum status make_pairs(int num_wordy, int num_paired, const char *dir, struct err *e)
+{
+    struct task *all;
+    TRY(draw_tasks(num_wordy + num_paired, SEED + FOR_PAIRS, &all, e));
+    struct pairs_tasks t = {.held_out = all,
+                            .num_held_out = NUM_HELD_OUT,
+                            .wordy = all + NUM_HELD_OUT,
+                            .num_wordy = num_wordy,
+                            .paired = all + NUM_HELD_OUT + num_wordy,
+                            .num_paired = num_paired};
+    enum status s = io_make_dirs(dir, e);
+    if (!s) s = pairs_write(&t, SEED + FOR_MANNERS, dir, e);
+    mem_free(all);
     return s;
 }
 
@@ -140,6 +153,10 @@ static enum status run(int argc, char **argv, struct err *e)
     if (!strcmp(verb, "tasks") && argc == 4 && as_count(argv[2]))
         return make_tasks(as_count(argv[2]), argv[3], e);
     if (!strcmp(verb, "compare") && argc == 4) return compare_print(stdout, argv[2], argv[3], e);
+    if (!strcmp(verb, "pairs") && argc == 5 && as_count(argv[2]) && as_count(argv[3]))
+        return make_pairs(as_count(argv[2]), as_count(argv[3]), argv[4], e);
+    if (!strcmp(verb, "replies") && argc == 5)
+        return replies_print(stdout, argv[2], argv[3], argv[4], e);
     fputs(usage, stderr);
     return err_set(e, ERR_CONFIG, "wrong command line");
 }

@@ -347,10 +347,11 @@ static size_t command_words(char *line, const char **words, size_t most)
 
 static void recipe_case(const char *path)
 {
-    char *text = read_all(path), out[1100], model[1100], data[1100], eval[1100];
+    char *text = read_all(path), out[1100], model[1100], data[1100], eval[1100], adapter[1100];
     int plain = strstr(text, "\nstage: pt") != NULL,
         has_eval = strstr(text, "\neval_dataset:") != NULL;
     int has_config = strstr(text, "\nmodel_config:") != NULL;
+    int has_adapter = strstr(text, "\nadapter_name_or_path:") != NULL;
     const char *words[16], *argv[32] = {NULL};
     size_t n = 0;
     int pairs = strstr(text, "\nstage: dpo") != NULL;
@@ -363,6 +364,7 @@ static void recipe_case(const char *path)
     snprintf(model, sizeof model, "model_name_or_path=%s", below("model"));
     snprintf(data, sizeof data, "datasets=%s", used);
     snprintf(eval, sizeof eval, "eval_dataset=%s", used);
+    snprintf(adapter, sizeof adapter, "adapter_name_or_path=%s", below("adapter"));
     argv[n++] = getenv("CRIA_BIN");
     for (size_t i = 1; i < num_words; i++) argv[n++] = words[i];
     const char *more[] = {model,
@@ -374,6 +376,8 @@ static void recipe_case(const char *path)
                           "gradient_accumulation_steps=1"};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) argv[n++] = more[i];
     if (has_eval) argv[n++] = eval;
+    if (has_adapter) /* of the stand-in's shape */
+        argv[n++] = adapter, argv[n++] = "lora_r=8", argv[n++] = "lora_alpha=8";
     if (has_config) argv[n++] = "model_config=null";
     struct running p = run_start(argv, NULL, -1);
     struct ran r = run_wait(&p);

@@ -1,4 +1,4 @@
-/* The quickstart: its little world, its base, and the first steps of its training. The whole of it
+/* The quickstart: its little world, its base, and the first steps of both its acts. The whole of it
  * is tools/quickstart. */
 #include "support/check.h"
 
@@ -18,6 +18,10 @@
 #define HELD_OUT 40 /* a kind */
 #define RECIPE "configs/quickstart.yaml"
 #define BASE "configs/quickstart/base"
+#define WORDY_RECIPE "configs/quickstart-wordy.yaml"
+#define DPO_RECIPE "configs/quickstart-dpo.yaml"
+#define WORDY 3000
+#define PAIRS 1200
 
 static const char *const kinds[KINDS] = {"city", "job", "color", "copy", "first", "last"};
 static char folder[] = "/tmp/cria-quickstart-XXXXXX";
@@ -135,12 +139,15 @@ static void test_same_every_time(void **state)
     (void)state;
     char a[512], b[512];
     RUN("stdout", world, "tasks", "8000", (char *)in_folder("again", a));
+    RUN("stdout", world, "pairs", "3000", "1200", (char *)in_folder("again", a));
     RUN("stdout", world, "text", "mixture", "1000", (char *)in_folder("a.jsonl", a));
     RUN("stdout", world, "text", "mixture", "1000", (char *)in_folder("b.jsonl", b));
     same_files("a.jsonl", "b.jsonl");
     same_files("data/train.jsonl", "again/train.jsonl");
     same_files("data/shuffled.jsonl", "again/shuffled.jsonl");
     same_files("data/heldout/copy.jsonl", "again/heldout/copy.jsonl");
+    same_files("data/wordy.jsonl", "again/wordy.jsonl");
+    same_files("data/swapped.jsonl", "again/swapped.jsonl");
 }
 
 static void test_disjoint(void **state)
@@ -167,6 +174,139 @@ static void test_control(void **state)
         assert_string_equal(right.items[i], shuffled.items[i]); /* sorted: the same answers */
     free_list(&right);
     free_list(&shuffled);
+}
+
+/* ---- the second act's data ---- */
+
+static void test_pairs_disjoint(void **state)
+{
+    (void)state;
+    struct list used = {0}, held_out = {0}, asked = {0}, pairs = {0};
+    assert_int_equal(add_field(&used, "data/wordy.jsonl", "input"), WORDY);
+    assert_int_equal(add_field(&used, "data/pairs.jsonl", "input"), PAIRS);
+    for (size_t i = 1; i < used.n; i++)
+        assert_string_not_equal(used.items[i - 1], used.items[i]); /* instructed or paired */
+    add_held_out(&held_out, "input");
+    assert_int_equal(add_field(&asked, "data/asked.jsonl", "input"), held_out.n);
+    assert_int_equal(add_field(&pairs, "data/heldout-pairs.jsonl", "input"), held_out.n);
+    for (size_t i = 0; i < held_out.n; i++) {
+        assert_false(holds(&used, held_out.items[i]));
+        assert_string_equal(asked.items[i], held_out.items[i]);
+        assert_string_equal(pairs.items[i], held_out.items[i]);
+    }
+    struct list *const all[] = {&used, &held_out, &asked, &pairs};
+    for (size_t i = 0; i < 4; i++) free_list(all[i]);
+}
+
+/* The answer that a reply holds: the reply if it is one line, the second of three lines. */
+static char *answer_in(const char *reply, int *is_short)
+{
+    const char *start = strchr(reply, '\n'), *end = start ? strchr(start + 1, '\n') : NULL;
+    *is_short = !start;
+    if (!start) return strdup(reply);
+    assert_true(end && !strchr(end + 1, '\n'));
+    return strndup(start + 1, (size_t)(end - start - 1));
+}
+
+/* How many of a file's pairs prefer the long-winded form. Both replies of a pair hold the same
+ * answer; the answers go to *answers (NULL). */
+static size_t count_turned(const char *file, struct list *answers)
+{
+    struct buf text;
+    struct err e = {0};
+    size_t turned = 0;
+    read_all(file, &text);
+    for (char *at = text.data, *end; *at; at = end + 1) {
+        int chosen_short, rejected_short;
+        json_t *record;
+        end = strchr(at, '\n');
+        CHECK_OK(json_parse_text(at, (size_t)(end - at), file, &record, &e), &e);
+        char *chosen =
+            answer_in(json_string_value(json_object_get(record, "chosen")), &chosen_short);
+        char *rejected =
+            answer_in(json_string_value(json_object_get(record, "rejected")), &rejected_short);
+        assert_string_equal(chosen, rejected);
+        assert_int_not_equal(chosen_short, rejected_short);
+        turned += !chosen_short;
+        if (answers) {
+            answers->items = realloc(answers->items, (answers->n + 1) * sizeof *answers->items);
+            answers->items[answers->n++] = strdup(chosen);
+        }
+        free(chosen);
+        free(rejected);
+        json_decref(record);
+    }
+    buf_free(&text);
+    return turned;
+}
+
+static void test_manners(void **state)
+{
+    (void)state;
+    struct list outputs = {0}, held_out = {0}, asked = {0};
+    size_t n = add_field(&outputs, "data/wordy.jsonl", "output"), wordy = 0;
+    for (size_t i = 0; i < n; i++) {
+        int is_short;
+        free(answer_in(outputs.items[i], &is_short));
+        wordy += !is_short;
+    }
+    assert_in_range(wordy, WORDY * 45 / 100, WORDY * 55 / 100);
+    assert_int_equal(count_turned("data/pairs.jsonl", NULL), 0);
+    assert_in_range(count_turned("data/swapped.jsonl", NULL), PAIRS * 45 / 100, PAIRS * 55 / 100);
+    assert_int_equal(count_turned("data/heldout-pairs.jsonl", &held_out), 0);
+    qsort(held_out.items, held_out.n, sizeof *held_out.items, by_text);
+    add_field(&asked, "data/asked.jsonl", "output");
+    for (size_t i = 0; i < asked.n; i++) assert_string_equal(asked.items[i], held_out.items[i]);
+    free_list(&outputs);
+    free_list(&held_out);
+    free_list(&asked);
+}
+
+/* ---- the table of replies ---- */
+
+static void write_replies(const char *name, const char *const (*replies)[3], size_t n)
+{
+    char path[512];
+    FILE *f = fopen(in_folder(name, path), "w");
+    assert_non_null(f);
+    for (size_t i = 0; i < n; i++) {
+        json_t *o = json_pack("{s:s,s:s,s:s}", "prompt", replies[i][0], "response", replies[i][1],
+                              "reference", replies[i][2]);
+        assert_int_equal(json_dumpf(o, f, JSON_COMPACT), 0);
+        putc('\n', f);
+        json_decref(o);
+    }
+    assert_int_equal(fclose(f), 0);
+}
+
+static void test_replies(void **state)
+{
+    (void)state;
+    static const char *const before[4][3] = {
+        {"A", "This is a very good question.\nsand moon\nThis is the answer to the question.",
+         "sand moon"},
+        {"B", "sand moon star", "sand moon"}, /* begins right, and is wrong */
+        {"C", "We will give a long answer:", "sand"},
+        {"D", "sand", "sand"},
+    };
+    static const char *const after[4][3] = {
+        {"A", "sand moon", "sand moon"},
+        {"B", "sand moon", "sand moon"},
+        {"C", "moon", "sand"},
+        {"D", "sand", "sand"},
+    };
+    char a[512], b[512];
+    struct buf table;
+    write_replies("old.jsonl", before, 4);
+    write_replies("new.jsonl", after, 4);
+    RUN("table", world, "replies", (char *)in_folder("old.jsonl", a),
+        (char *)in_folder("new.jsonl", b), BASE);
+    read_all("table", &table);
+    assert_non_null(strstr(table.data, "in the short form          50.0 %   100.0 %\n"));
+    assert_non_null(strstr(table.data, "holds the right answer     50.0 %    75.0 %\n"));
+    assert_non_null(strstr(table.data, "good question. / sand moon / This"));
+    assert_null(strstr(table.data, "star")); /* a short one is no example */
+    buf_free(&table);
 }
 
 /* ---- what the base has not read ---- */
@@ -305,6 +445,28 @@ static void test_first_steps(void **state)
     json_decref(new);
 }
 
+/* The second act in small: a few steps of either half. The pairs are told apart. */
+static void test_second_act(void **state)
+{
+    (void)state;
+    char start[512], wordy[512], pairs[512], held_out[512], output[512];
+    snprintf(wordy, sizeof wordy, "datasets=%s/data/wordy.jsonl", folder);
+    snprintf(pairs, sizeof pairs, "datasets=%s/data/pairs.jsonl", folder);
+    snprintf(held_out, sizeof held_out, "eval_dataset=%s/data/heldout-pairs.jsonl", folder);
+    snprintf(output, sizeof output, "output_dir=%s/wordy", folder);
+    RUN("stdout", cria, "train", WORDY_RECIPE, wordy, output, "adapter_name_or_path=null",
+        "max_steps=30", "threads=1", "report_to=none");
+    snprintf(start, sizeof start, "adapter_name_or_path=%s/wordy", folder);
+    snprintf(output, sizeof output, "output_dir=%s/dpo", folder);
+    RUN("stdout", cria, "train", DPO_RECIPE, pairs, held_out, output, start, "max_steps=12",
+        "threads=1", "report_to=none");
+    RUN("pairs.json", cria, "eval", DPO_RECIPE, pairs, held_out, output, start, "--json");
+    json_t *root = parse("pairs.json");
+    double accuracy = json_real_value(json_object_get(root, "rewards/accuracies"));
+    if (!(accuracy > 0.95)) fail_msg("rewards/accuracies %g after 12 steps", accuracy);
+    json_decref(root);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -315,6 +477,7 @@ static int set_up(void **state)
              cria);
     if (!mkdtemp(folder)) return 1;
     RUN("stdout", world, "tasks", "8000", (char *)in_folder("data", data));
+    RUN("stdout", world, "pairs", "3000", "1200", (char *)in_folder("data", data));
     return 0;
 }
 
@@ -328,12 +491,11 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_every_time),
-        cmocka_unit_test(test_disjoint),
-        cmocka_unit_test(test_control),
-        cmocka_unit_test(test_unread),
-        cmocka_unit_test(test_base_knows_nothing),
-        cmocka_unit_test(test_first_steps),
+        cmocka_unit_test(test_same_every_time), cmocka_unit_test(test_disjoint),
+        cmocka_unit_test(test_control),         cmocka_unit_test(test_pairs_disjoint),
+        cmocka_unit_test(test_manners),         cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_unread),          cmocka_unit_test(test_base_knows_nothing),
+        cmocka_unit_test(test_first_steps),     cmocka_unit_test(test_second_act),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,5 +1,6 @@
 #include "data/tokenizer/added.h"
 
+#include <string.h>
 #include <utf8proc.h>
 
 #include "base/mem.h"
@@ -45,6 +46,8 @@ enum status added_matcher_put(struct added_matcher *m, const char *pattern, size
             if (next < 0) return ERR_MEMORY;
             if (!i) {
                 m->root[byte] = next;
+                m->only_first = byte;
+                m->firsts++;
             } else {
                 m->nodes[next].sibling = m->nodes[node].child;
                 m->nodes[node].child = next;
@@ -62,6 +65,9 @@ static int32_t find(const struct added_matcher *m, const char *text, size_t n, s
                     size_t *start, size_t *end)
 {
     for (; at < n; at++) {
+        const char *first = m->firsts == 1 ? memchr(text + at, m->only_first, n - at) : text + at;
+        if (!first) return 0;
+        at = (size_t)(first - text);
         int32_t node = m->root[(unsigned char)text[at]], found = 0;
         for (size_t i = at + 1; node > 0; i++) {
             if (m->nodes[node].id >= 0) {

@@ -29,7 +29,9 @@ struct added_node {
 struct added_matcher { /* zeroed: finds nothing */
     struct added_node *nodes;
     int32_t count, cap;
-    int32_t root[256]; /* node of a first byte, 0: none (node 0 is not used) */
+    int32_t root[256];        /* node of a first byte, 0: none (node 0 is not used) */
+    int firsts;               /* how many first bytes there are; mostly one, */
+    unsigned char only_first; /* which is then looked for */
 };
 
 void added_matcher_free(struct added_matcher *m);

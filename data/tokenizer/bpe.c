@@ -7,9 +7,12 @@
 #define SHORT_MAX 40 /* symbols; a word almost never has more */
 #define SYMBOLS_MAX ((size_t)INT32_MAX / 4)
 
+#define FILTER_PER_SLOT 4 /* bits */
+
 void merge_table_free(struct merge_table *m)
 {
     mem_free(m->slots);
+    mem_free(m->filter);
     *m = (struct merge_table){0};
 }
 
@@ -18,46 +21,87 @@ static inline uint64_t pair_of(int32_t left, int32_t right)
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 }
 
-static inline size_t slot_of(const struct merge_table *m, uint64_t pair)
+static inline uint64_t hash_of(uint64_t pair)
 {
     uint64_t h = pair * 0x9E3779B97F4A7C15u;
-    size_t mask = m->slot_count - 1, at = (h ^ h >> 32) & mask;
-    while (m->slots[at].pair != MERGE_FREE && m->slots[at].pair != pair) at = (at + 1) & mask;
-    return at;
+    return (h ^ h >> 32) * 0xD6E8FEB86659FD93u;
 }
 
-static enum status grow_slots(struct merge_table *m)
+/* The filter's bit is told by the upper bits of the hash, the slot by the middle ones. */
+static inline size_t filter_bit(const struct merge_table *m, uint64_t hash)
 {
-    if (m->slot_count && m->used * 2 < m->slot_count) return OK;
-    struct merge_table bigger = {.slot_count = m->slot_count ? m->slot_count * 2 : 1024,
-                                 .used = m->used};
-    bigger.slots = mem_resize(NULL, bigger.slot_count, sizeof *bigger.slots);
-    if (!bigger.slots) return ERR_MEMORY;
-    for (size_t i = 0; i < bigger.slot_count; i++) bigger.slots[i].pair = MERGE_FREE;
+    return (size_t)(hash >> 20) & (m->slot_count * FILTER_PER_SLOT - 1);
+}
+
+static inline size_t first_slot(const struct merge_table *m, uint64_t hash)
+{
+    return (size_t)(hash >> 32) & (m->slot_count - 1);
+}
+
+static inline struct merge *slot_of(const struct merge_table *m, uint64_t pair, uint64_t hash)
+{
+    size_t mask = m->slot_count - 1, at = first_slot(m, hash);
+    while (m->slots[at].pair != MERGE_FREE && m->slots[at].pair != pair) at = (at + 1) & mask;
+    return &m->slots[at];
+}
+
+static struct merge *occupy(struct merge_table *m, uint64_t pair)
+{
+    uint64_t hash = hash_of(pair);
+    size_t bit = filter_bit(m, hash);
+    m->filter[bit / 64] |= (uint64_t)1 << bit % 64;
+    return slot_of(m, pair, hash);
+}
+
+static enum status resize(struct merge_table *m, size_t slot_count)
+{
+    struct merge_table bigger = {.slot_count = slot_count, .used = m->used};
+    bigger.slots = mem_resize(NULL, slot_count, sizeof *bigger.slots);
+    bigger.filter = mem_calloc(slot_count * FILTER_PER_SLOT / 64, sizeof *bigger.filter);
+    if (!bigger.slots || !bigger.filter) {
+        merge_table_free(&bigger);
+        return ERR_MEMORY;
+    }
+    for (size_t i = 0; i < slot_count; i++) bigger.slots[i].pair = MERGE_FREE;
     for (size_t i = 0; i < m->slot_count; i++)
-        if (m->slots[i].pair != MERGE_FREE)
-            bigger.slots[slot_of(&bigger, m->slots[i].pair)] = m->slots[i];
-    mem_free(m->slots);
+        if (m->slots[i].pair != MERGE_FREE) *occupy(&bigger, m->slots[i].pair) = m->slots[i];
+    merge_table_free(m);
     *m = bigger;
     return OK;
+}
+
+/* At most two thirds of the slots are taken. */
+enum status merge_table_reserve(struct merge_table *m, size_t n)
+{
+    size_t count = m->slot_count ? m->slot_count : 1024;
+    if (n > SYMBOLS_MAX) return ERR_MEMORY;
+    while (n * 3 > count * 2) count *= 2;
+    return count > m->slot_count ? resize(m, count) : OK;
 }
 
 enum status merge_table_put(struct merge_table *m, int32_t left, int32_t right, int32_t rank,
                             int32_t id)
 {
-    TRY(grow_slots(m));
+    TRY(merge_table_reserve(m, m->used + 1));
     uint64_t pair = pair_of(left, right);
-    struct merge *slot = &m->slots[slot_of(m, pair)];
+    struct merge *slot = occupy(m, pair);
     if (slot->pair == MERGE_FREE) m->used++;
     *slot = (struct merge){pair, rank, id};
     return OK;
 }
 
+static inline const struct merge *find(const struct merge_table *m, int32_t left, int32_t right)
+{
+    uint64_t pair = pair_of(left, right), hash = hash_of(pair);
+    size_t bit = filter_bit(m, hash);
+    if (!(m->filter[bit / 64] >> bit % 64 & 1)) return NULL;
+    const struct merge *slot = slot_of(m, pair, hash);
+    return slot->pair == MERGE_FREE ? NULL : slot;
+}
+
 const struct merge *merge_table_find(const struct merge_table *m, int32_t left, int32_t right)
 {
-    if (!m->slot_count) return NULL;
-    const struct merge *slot = &m->slots[slot_of(m, pair_of(left, right))];
-    return slot->pair == MERGE_FREE ? NULL : slot;
+    return m->slot_count ? find(m, left, right) : NULL;
 }
 
 struct bpe_link {
@@ -96,36 +140,71 @@ enum status bpe_reserve(struct bpe_work *w, size_t n)
     return OK;
 }
 
-static inline int32_t rank_of(const struct merge_table *m, int32_t left, int32_t right, int32_t *id)
+/* A pair that will be looked up soon: its slot is fetched meanwhile. */
+struct question {
+    uint64_t pair, hash;
+};
+
+static inline struct question ask(const struct merge_table *m, int32_t left, int32_t right)
 {
-    const struct merge *found = merge_table_find(m, left, right);
-    if (!found) return INT32_MAX;
-    *id = found->id;
-    return found->rank;
+    uint64_t pair = pair_of(left, right), hash = hash_of(pair);
+    __builtin_prefetch(&m->slots[first_slot(m, hash)]);
+    return (struct question){pair, hash};
 }
 
-/* rank[i], merged[i]: of the pair (i, i+1). */
+/* The rank, INT32_MAX for no merge; what the merge gives in *id. */
+static inline int32_t answer(const struct merge_table *m, struct question q, int32_t *id)
+{
+    size_t bit = filter_bit(m, q.hash);
+    if (!(m->filter[bit / 64] >> bit % 64 & 1)) return INT32_MAX;
+    const struct merge *slot = slot_of(m, q.pair, q.hash);
+    if (slot->pair == MERGE_FREE) return INT32_MAX;
+    *id = slot->id;
+    return slot->rank;
+}
+
+/* A short sequence. Symbol i is merged with symbol next[i]; what is merged away has no rank. */
+struct row {
+    int32_t rank[SHORT_MAX], merged[SHORT_MAX]; /* of the pair that begins here */
+    uint8_t next[SHORT_MAX], prev[SHORT_MAX];
+};
+
+static void fill_row(const struct merge_table *m, struct row *r, const int32_t *ids, size_t n)
+{
+    struct question q[SHORT_MAX];
+    for (size_t i = 0; i + 1 < n; i++) q[i] = ask(m, ids[i], ids[i + 1]);
+    for (size_t i = 0; i < n; i++) {
+        r->rank[i] = i + 1 < n ? answer(m, q[i], &r->merged[i]) : INT32_MAX;
+        r->next[i] = (uint8_t)(i + 1);
+        r->prev[i] = (uint8_t)(i - 1);
+    }
+}
+
 static size_t merge_short(const struct merge_table *m, int32_t *ids, size_t n)
 {
-    int32_t rank[SHORT_MAX], merged[SHORT_MAX];
-    for (size_t i = 0; i + 1 < n; i++) rank[i] = rank_of(m, ids[i], ids[i + 1], &merged[i]);
-    while (n > 1) {
+    struct row r;
+    fill_row(m, &r, ids, n);
+    for (;;) {
         size_t best = 0;
-        for (size_t i = 1; i + 1 < n; i++)
-            if (rank[i] < rank[best]) best = i;
-        if (rank[best] == INT32_MAX) break;
-        ids[best] = merged[best];
-        size_t after = n - best - 2; /* symbols behind the pair */
-        memmove(ids + best + 1, ids + best + 2, after * sizeof *ids);
-        if (after) {
-            memmove(rank + best + 1, rank + best + 2, (after - 1) * sizeof *rank);
-            memmove(merged + best + 1, merged + best + 2, (after - 1) * sizeof *merged);
+        for (size_t i = 1; i < n; i++)
+            if (r.rank[i] < r.rank[best]) best = i;
+        if (r.rank[best] == INT32_MAX) break;
+        size_t right = r.next[best], after = r.next[right], before = r.prev[best];
+        ids[best] = r.merged[best];
+        r.next[best] = (uint8_t)after;
+        r.rank[best] = r.rank[right] = INT32_MAX;
+        struct question left_q = {0}, right_q = {0};
+        if (best) left_q = ask(m, ids[before], ids[best]);
+        if (after < n) {
+            right_q = ask(m, ids[best], ids[after]);
+            r.prev[after] = (uint8_t)best;
+            r.rank[best] = answer(m, right_q, &r.merged[best]);
         }
-        n--;
-        if (best + 1 < n) rank[best] = rank_of(m, ids[best], ids[best + 1], &merged[best]);
-        if (best) rank[best - 1] = rank_of(m, ids[best - 1], ids[best], &merged[best - 1]);
+        if (best) r.rank[before] = answer(m, left_q, &r.merged[before]);
     }
-    return n;
+    size_t count = 0;
+    for (size_t i = 0; i < n; i = r.next[i]) ids[count++] = ids[i];
+    return count;
 }
 
 /* Each merge takes one symbol away and adds at most two candidates, so the heap holds fewer than
@@ -161,7 +240,7 @@ static void sift_down(struct bpe_candidate *heap, size_t n, size_t at)
 
 static void push(struct bpe_work *w, const struct merge_table *m, int32_t left, int32_t right)
 {
-    const struct merge *found = merge_table_find(m, w->links[left].id, w->links[right].id);
+    const struct merge *found = find(m, w->links[left].id, w->links[right].id);
     if (!found) return;
     struct bpe_candidate add = {pair_of(found->rank, left), found->id};
     size_t at = w->heap_len++;
@@ -178,7 +257,7 @@ static void apply(struct bpe_work *w, const struct merge_table *m, struct bpe_ca
     if (l->id < 0 || l->next < 0) return;
     int32_t right = l->next;
     struct bpe_link *r = &w->links[right];
-    const struct merge *now = merge_table_find(m, l->id, r->id);
+    const struct merge *now = find(m, l->id, r->id);
     if (!now || now->id != top.id) return;
     l->id = top.id;
     l->next = r->next;
@@ -209,6 +288,7 @@ static enum status merge_long(const struct merge_table *m, struct bpe_work *w)
 
 enum status bpe_merge(const struct merge_table *m, struct bpe_work *w)
 {
+    if (!m->used) return OK;
     if (w->len > SHORT_MAX) return merge_long(m, w);
     if (w->len > 1) w->len = merge_short(m, w->ids, w->len);
     return OK;

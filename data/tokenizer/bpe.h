@@ -5,7 +5,10 @@
  *
  * Short sequences are scanned for the best pair again and again: O(n^2), but in one cache line.
  * Longer ones keep the candidates in a heap and the symbols in a linked list: O(n log n), so that a
- * megabyte without a place to split is no trap.
+ * megabyte without a place to split is no trap. (Long texts seldom come here whole: cuts.h.)
+ *
+ * Most pairs that are asked for have no merge. A bit for each hash of a pair, eight to a merge or
+ * more, stays in the cache and says so for seven of eight of them.
  */
 #ifndef CRIA_DATA_TOKENIZER_BPE_H
 #define CRIA_DATA_TOKENIZER_BPE_H
@@ -24,10 +27,14 @@ struct merge {
 
 struct merge_table {
     struct merge *slots;
+    uint64_t *filter;        /* [slot_count / 16] */
     size_t slot_count, used; /* slot_count is a power of two */
 };
 
 void merge_table_free(struct merge_table *m); /* zeroed is fine */
+
+/* Room for `n` merges in all, so that adding them is quick. ERR_MEMORY. */
+MUST_CHECK enum status merge_table_reserve(struct merge_table *m, size_t n);
 
 /* Adds a merge, or replaces the one of that pair. Ids and rank >= 0. ERR_MEMORY. */
 MUST_CHECK enum status merge_table_put(struct merge_table *m, int32_t left, int32_t right,

@@ -8,19 +8,11 @@
 #include "base/mem.h"
 #include "data/tokenizer/model.h"
 #include "data/tokenizer/utf8.h"
+#include "data/tokenizer/words.h"
 
 #define TEXT_MAX ((size_t)1 << 30) /* bytes in one call */
 #define CLEAN_MAX ((size_t)1 << 33)
-#define WORD_BYTES 32 /* longer words are not remembered */
-#define WORD_IDS 7
-#define WORD_SLOTS ((size_t)1 << 15) /* 2 MB a thread */
-
-/* A word met before and its ids: one cache line. */
-struct word {
-    uint8_t len, count;
-    char text[WORD_BYTES];
-    int32_t ids[WORD_IDS];
-};
+#define WORD_MAX 15 /* bytes; a longer word with foreign letters, or a very long one, is cut */
 
 struct tokenizer_scratch {
     struct bpe_work bpe;
@@ -28,8 +20,8 @@ struct tokenizer_scratch {
     struct buf clean;          /* the text with ill-formed parts replaced */
     struct buf pre[PRE_STEPS]; /* what a pre-tokenizer step rewrote */
     struct splitter_scratch *split;
-    struct word *words;   /* by hash; a newer word takes an older one's place */
-    uint64_t words_owner; /* serial of the tokenizer the words are of */
+    struct words *words;
+    struct id_list parts; /* of a word that was cut */
 };
 
 struct job {
@@ -47,7 +39,7 @@ struct tokenizer_scratch *tokenizer_scratch_create(void)
     buf_init(&s->clean, CLEAN_MAX);
     for (int i = 0; i < PRE_STEPS; i++) buf_init(&s->pre[i], CLEAN_MAX);
     s->split = splitter_scratch_create();
-    s->words = mem_calloc(WORD_SLOTS, sizeof *s->words);
+    s->words = words_create();
     if (s->split && s->words) return s;
     tokenizer_scratch_destroy(s);
     return NULL;
@@ -61,7 +53,8 @@ void tokenizer_scratch_destroy(struct tokenizer_scratch *s)
     buf_free(&s->clean);
     for (int i = 0; i < PRE_STEPS; i++) buf_free(&s->pre[i]);
     splitter_scratch_destroy(s->split);
-    mem_free(s->words);
+    words_destroy(s->words);
+    id_list_free(&s->parts);
     mem_free(s);
 }
 
@@ -157,20 +150,15 @@ static enum status resolve_symbols(const struct job *j)
     return OK;
 }
 
+/* ---- words ---- */
+
+/* Merges text[0..n) into bpe.ids. */
 static enum status merge_word(const struct job *j, const char *text, size_t n)
 {
     const struct tokenizer *t = j->t;
     struct bpe_work *w = &j->s->bpe;
     enum status s = bpe_reserve(w, n + 1);
     if (s) return no_memory(j, s);
-    if (t->ignore_merges) {
-        int32_t id = vocab_find(tokenizer_symbols(t), text, n);
-        if (id >= 0 && id < t->model_size) {
-            w->ids[0] = id;
-            w->len = 1;
-            return OK;
-        }
-    }
     TRY(t->alphabet == ALPHABET_BYTES ? bytes_to_symbols(j, text, n)
                                       : chars_to_symbols(j, text, n));
     s = bpe_merge(&t->merges, w);
@@ -178,57 +166,78 @@ static enum status merge_word(const struct job *j, const char *text, size_t n)
     return t->alphabet == ALPHABET_SENTENCEPIECE ? resolve_symbols(j) : OK;
 }
 
-static uint64_t hash_word(const char *text, size_t n)
+/* A part of a word that was cut. */
+static enum status make_part(void *ctx, const char *text, size_t n, const int32_t **ids,
+                             size_t *count)
 {
-    uint64_t h = n * 0x9E3779B97F4A7C15u, part;
-    for (; n > 8; text += 8, n -= 8) {
-        memcpy(&part, text, 8);
-        h = (h ^ part) * 0xD6E8FEB86659FD93u;
-        h ^= h >> 32;
-    }
-    part = 0;
-    memcpy(&part, text, n);
-    h = (h ^ part) * 0xD6E8FEB86659FD93u;
-    return h ^ h >> 32;
+    const struct job *j = ctx;
+    TRY(merge_word(j, text, n));
+    *ids = j->s->bpe.ids;
+    *count = j->s->bpe.len;
+    return OK;
 }
 
-static enum status encode_word(const struct job *j, const char *text, size_t n)
+/* Whether pre-tokens are cut before words are looked up: where they are no words yet, but whole
+ * sentences. */
+static int cuts_first(const struct tokenizer *t)
 {
-    struct word *word = NULL;
-    if (n <= WORD_BYTES) {
-        word = &j->s->words[hash_word(text, n) & (WORD_SLOTS - 1)];
-        if (word->len == n && !memcmp(word->text, text, n)) {
-            enum status s = id_list_append(j->out, word->ids, word->count);
-            return s ? no_memory(j, s) : OK;
+    return t->alphabet != ALPHABET_BYTES && !t->ignore_merges;
+}
+
+static int is_worth_cutting(const char *text, size_t n)
+{
+    return n > WORDS_LONG_BYTES || (n > WORD_MAX && (unsigned char)text[n - 1] >= 0x80);
+}
+
+/* The ids of a word that was not met before. */
+static enum status make_word(void *ctx, const char *text, size_t n, const int32_t **ids,
+                             size_t *count)
+{
+    const struct job *j = ctx;
+    const struct tokenizer *t = j->t;
+    struct id_list *parts = &j->s->parts;
+    size_t ends[WORDS_BATCH], at = 0, found;
+    const struct word_maker maker = {make_part, ctx, 1};
+    parts->len = 0;
+    if (t->ignore_merges) {
+        int32_t id = vocab_find(tokenizer_symbols(t), text, n);
+        if (id >= 0 && id < t->model_size) {
+            if (id_list_append(parts, &id, 1)) return no_memory(j, ERR_MEMORY);
+            goto out;
         }
     }
-    TRY(merge_word(j, text, n));
-    const struct bpe_work *w = &j->s->bpe;
-    if (word && w->len <= WORD_IDS) {
-        word->len = (uint8_t)n;
-        word->count = (uint8_t)w->len;
-        memcpy(word->text, text, n);
-        memcpy(word->ids, w->ids, w->len * sizeof *w->ids);
+    if (cuts_first(t) || !is_worth_cutting(text, n)) return make_part(ctx, text, n, ids, count);
+    while ((found = cuts_find(t->cuts, text, n, at, ends, WORDS_BATCH))) {
+        enum status s = words_encode(j->s->words, &maker, text, n, at, ends, found, parts);
+        if (s) return s == ERR_MEMORY ? no_memory(j, s) : s;
+        at = ends[found - 1];
     }
-    enum status s = id_list_append(j->out, w->ids, w->len);
-    return s ? no_memory(j, s) : OK;
+out:
+    *ids = parts->ids;
+    *count = parts->len;
+    return OK;
 }
 
-/* A pre-token: whole, or cut before the spaces where that changes nothing. */
+static enum status encode_words(const struct job *j, const char *text, size_t n, size_t start,
+                                const size_t *ends, size_t count)
+{
+    const struct word_maker maker = {make_word, (void *)j, 0};
+    enum status s = words_encode(j->s->words, &maker, text, n, start, ends, count, j->out);
+    return s == ERR_MEMORY ? no_memory(j, s) : s;
+}
+
 static enum status encode_pretoken(const struct job *j, const char *text, size_t n)
 {
-    if (!j->t->cut_at_spaces) return encode_word(j, text, n);
-    const char *end = text + n;
-    while (text < end) {
-        const char *cut = text;
-        while (end - cut >= 3 && !memcmp(cut, META_SPACE, 3)) cut += 3;
-        cut = memmem(cut, (size_t)(end - cut), META_SPACE, 3);
-        if (!cut) cut = end;
-        TRY(encode_word(j, text, (size_t)(cut - text)));
-        text = cut;
+    size_t ends[WORDS_BATCH], at = 0, count;
+    if (!cuts_first(j->t)) return n ? encode_words(j, text, n, 0, &n, 1) : OK;
+    while ((count = cuts_find(j->t->cuts, text, n, at, ends, WORDS_BATCH))) {
+        TRY(encode_words(j, text, n, at, ends, count));
+        at = ends[count - 1];
     }
     return OK;
 }
+
+/* ---- pre-tokens ---- */
 
 /* Where a stretch stands: at the text's start; where a prefix may go. */
 struct place {
@@ -241,22 +250,24 @@ static enum status apply_pre(const struct job *j, int step, const char *text, si
 static enum status split_pieces(const struct job *j, int step, const char *text, size_t n,
                                 struct place place)
 {
-    size_t at = 0, start, end;
-    int found;
-    while ((found = splitter_find(j->t->pre[step].splitter, j->s->split, text, n, at, &start,
-                                  &end)) > 0) {
-        if (start > at) {
-            TRY(apply_pre(j, step + 1, text + at, start - at, place));
+    const struct tokenizer *t = j->t;
+    size_t ends[WORDS_BATCH], at = 0;
+    int count;
+    while ((count = splitter_cut(t->pre[step].splitter, j->s->split, text, n, at, ends,
+                                 WORDS_BATCH)) > 0) {
+        if (step + 1 == t->pre_count && !cuts_first(t)) {
+            TRY(encode_words(j, text, n, at, ends, (size_t)count));
+            at = ends[count - 1];
+        }
+        for (int i = 0; at < ends[count - 1]; at = ends[i++]) {
+            TRY(apply_pre(j, step + 1, text + at, ends[i] - at, place));
             place = (struct place){0, 1};
         }
-        TRY(apply_pre(j, step + 1, text + start, end - start, place));
-        place = (struct place){0, 1};
-        at = end;
     }
-    if (found == SPLIT_NO_MEMORY) return no_memory(j, ERR_MEMORY);
-    if (found < 0)
+    if (count == SPLIT_NO_MEMORY) return no_memory(j, ERR_MEMORY);
+    if (count < 0)
         return err_set(j->e, ERR_DATA, "a text of %zu bytes is too much for the split pattern", n);
-    return at < n ? apply_pre(j, step + 1, text + at, n - at, place) : OK;
+    return OK;
 }
 
 /* Whether the step puts its prefix in front of a stretch that does not start with it. */
@@ -378,10 +389,7 @@ enum status tokenizer_encode(const struct tokenizer *t, struct tokenizer_scratch
     struct job j = {t, s, out, e};
     if (n > TEXT_MAX)
         return err_set(e, ERR_DATA, "a text of %zu bytes; at most %zu go in one call", n, TEXT_MAX);
-    if (s->words_owner != t->serial) {
-        memset(s->words, 0, WORD_SLOTS * sizeof *s->words);
-        s->words_owner = t->serial;
-    }
+    words_claim(s->words, t->serial);
     if (utf8_valid_prefix(text, n) != n) {
         buf_clear(&s->clean);
         enum status failed = utf8_append_lossy(&s->clean, text, n);

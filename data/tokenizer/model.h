@@ -8,6 +8,7 @@
 
 #include "data/tokenizer/added.h"
 #include "data/tokenizer/bpe.h"
+#include "data/tokenizer/cuts.h"
 #include "data/tokenizer/decode.h"
 #include "data/tokenizer/normalize.h"
 #include "data/tokenizer/split.h"
@@ -71,7 +72,7 @@ struct tokenizer {
     int32_t *char_ids;     /* symbol of each character below 0x10000, -1: none */
     uint8_t *special;      /* by id */
     char **added_spelling; /* by id, NULL: as in vocab; the normalized form of an added token */
-    int cut_at_spaces;     /* no merge crosses from a character to a U+2581 behind it */
+    struct cuts *cuts;     /* where a pre-token may be cut */
     uint64_t serial;       /* no two tokenizers of a process share it */
     char hash[HASH_HEX_SIZE];
 };

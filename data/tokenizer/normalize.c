@@ -7,6 +7,7 @@
 #include "data/tokenizer/utf8.h"
 
 #define WORK_MAX ((size_t)1 << 33)
+#define REPLACE_PART 4096   /* bytes at a time */
 #define META "\xE2\x96\x81" /* U+2581, the visible space */
 
 void normalizer_work_init(struct normalizer_work *w)
@@ -25,11 +26,37 @@ void normalizer_work_free(struct normalizer_work *w)
     w->char_cap = 0;
 }
 
+/* One byte becomes a few, as in " " to U+2581: by far the most frequent step. */
+static enum status replace_byte(const struct normalizer_step *step, const char *text, size_t n,
+                                struct buf *out)
+{
+    char to[4] = {0};
+    size_t to_n = strlen(step->to);
+    memcpy(to, step->to, to_n);
+    for (size_t part; n; text += part, n -= part) {
+        part = n < REPLACE_PART ? n : REPLACE_PART;
+        TRY(buf_reserve(out, part * (to_n ? to_n : 1) + sizeof to));
+        char *at = out->data + out->len;
+        for (size_t i = 0; i < part; i++) {
+            int hit = text[i] == *step->from;
+            if (hit)
+                memcpy(at, to, sizeof to);
+            else
+                *at = text[i];
+            at += hit ? to_n : 1;
+        }
+        *at = 0;
+        out->len = (size_t)(at - out->data);
+    }
+    return OK;
+}
+
 static enum status replace(const struct normalizer_step *step, const char *text, size_t n,
                            struct buf *out)
 {
     size_t from = strlen(step->from), to = strlen(step->to);
     const char *end = text + n;
+    if (from == 1 && to <= 4) return replace_byte(step, text, n, out);
     while (text < end) {
         const char *hit = from ? memmem(text, (size_t)(end - text), step->from, from) : NULL;
         TRY(buf_append(out, text, (size_t)((hit ? hit : end) - text)));

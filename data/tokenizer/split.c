@@ -8,17 +8,11 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "data/tokenizer/scan.h"
 #include "data/tokenizer/utf8.h"
 
 #define PATTERN_MAX ((size_t)1 << 20)
 #define JIT_STACK_MAX ((size_t)16 << 20)
-
-const char split_gpt2_pattern[] =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-
-const char split_llama3_pattern[] =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
-    " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 /* What the escapes of a pattern become, as the inside of a character class. White space is
  * White_Space of Unicode. The references know the letters and numbers of Unicode 16, PCRE2 10.42
@@ -46,7 +40,8 @@ static const struct escape {
 };
 
 struct splitter {
-    pcre2_code *code;
+    scanner *scan;    /* of a known pattern; else NULL, and */
+    pcre2_code *code; /* its regular expression */
 };
 
 struct splitter_scratch {
@@ -138,21 +133,28 @@ static enum status compile(struct splitter *s, const char *pattern, size_t n, ui
                    (const char *)text, (size_t)at);
 }
 
-enum status splitter_create(struct splitter **out, const char *pattern, int literal, struct err *e)
+static enum status compile_kind(struct splitter *s, const char *pattern, enum split_kind kind,
+                                struct err *e)
+{
+    if (utf8_valid_prefix(pattern, strlen(pattern)) != strlen(pattern))
+        return err_set(e, ERR_FORMAT, "split pattern: not UTF-8");
+    if (kind == SPLIT_LITERAL) return compile(s, pattern, strlen(pattern), PCRE2_LITERAL, e);
+    if (kind == SPLIT_PATTERN && (s->scan = scanner_find(pattern))) return OK;
+    struct buf text;
+    buf_init(&text, PATTERN_MAX);
+    enum status status = translate(&text, pattern, e);
+    if (!status) status = compile(s, text.data ? text.data : "", text.len, PCRE2_UCP, e);
+    buf_free(&text);
+    return status;
+}
+
+enum status splitter_create(struct splitter **out, const char *pattern, enum split_kind kind,
+                            struct err *e)
 {
     *out = NULL;
     struct splitter *s = mem_calloc(1, sizeof *s);
     if (!s) return err_set(e, ERR_MEMORY, "no memory for a split pattern");
-    struct buf text;
-    buf_init(&text, PATTERN_MAX);
-    enum status status;
-    if (utf8_valid_prefix(pattern, strlen(pattern)) != strlen(pattern))
-        status = err_set(e, ERR_FORMAT, "split pattern: not UTF-8");
-    else if (literal)
-        status = compile(s, pattern, strlen(pattern), PCRE2_LITERAL, e);
-    else if (!(status = translate(&text, pattern, e)))
-        status = compile(s, text.data ? text.data : "", text.len, PCRE2_UCP, e);
-    buf_free(&text);
+    enum status status = compile_kind(s, pattern, kind, e);
     if (status)
         splitter_destroy(s);
     else
@@ -194,8 +196,10 @@ void splitter_scratch_destroy(struct splitter_scratch *s)
     mem_free(s);
 }
 
-int splitter_find(const struct splitter *s, struct splitter_scratch *scratch, const char *text,
-                  size_t n, size_t at, size_t *start, size_t *end)
+/* The first match in text[at..n) that is not empty: 1 and its bounds, 0 for none, or one of the
+ * negative values. */
+static int find(const struct splitter *s, struct splitter_scratch *scratch, const char *text,
+                size_t n, size_t at, size_t *start, size_t *end)
 {
     while (at < n) {
         int got = pcre2_match(s->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, scratch->match,
@@ -211,6 +215,22 @@ int splitter_find(const struct splitter *s, struct splitter_scratch *scratch, co
         at = bounds[1] > at ? bounds[1] : at + utf8_length((unsigned char)text[at]);
     }
     return 0;
+}
+
+int splitter_cut(const struct splitter *s, struct splitter_scratch *scratch, const char *text,
+                 size_t n, size_t at, size_t *ends, int max)
+{
+    int count = 0;
+    if (s->scan) return (int)s->scan(text, n, at, ends, (size_t)max);
+    while (at < n && count + 1 < max) {
+        size_t start = n, end = n;
+        int found = find(s, scratch, text, n, at, &start, &end);
+        if (found < 0) return found;
+        if (start > at) ends[count++] = start;
+        if (found) ends[count++] = end;
+        at = end;
+    }
+    return count;
 }
 
 void split_library_version(char *out, size_t size)

@@ -1,7 +1,8 @@
 /* split.h - cutting a text at the matches of a regular expression.
  *
- * The expressions of tokenizer.json are written for Oniguruma, those of tiktoken for Rust; PCRE2
- * runs them here, with \s spelled out, since its own \s also takes U+180E.
+ * The expressions of tokenizer.json are written for Oniguruma, those of tiktoken for Rust. The
+ * known ones are compiled by hand (scan.h); PCRE2 runs the others, and is what the known ones are
+ * held against, with \s spelled out, since its own \s also takes U+180E.
  */
 #ifndef CRIA_DATA_TOKENIZER_SPLIT_H
 #define CRIA_DATA_TOKENIZER_SPLIT_H
@@ -13,13 +14,15 @@
 struct splitter;         /* const once made; heap */
 struct splitter_scratch; /* one a thread; heap */
 
-extern const char split_gpt2_pattern[];   /* of a ByteLevel pre-tokenizer with use_regex */
-extern const char split_llama3_pattern[]; /* of Meta's tokenizer.model for Llama 3 */
+enum split_kind {
+    SPLIT_PATTERN,
+    SPLIT_LITERAL,  /* the pattern is plain text */
+    SPLIT_REFERENCE /* a pattern, run by PCRE2 even if it is a known one */
+};
 
-/* `literal`: the pattern is plain text. ERR_MEMORY; ERR_UNSUPPORTED for what PCRE2 does not take.
- */
-MUST_CHECK enum status splitter_create(struct splitter **out, const char *pattern, int literal,
-                                       struct err *e);
+/* ERR_MEMORY; ERR_FORMAT (no UTF-8); ERR_UNSUPPORTED for what PCRE2 does not take. */
+MUST_CHECK enum status splitter_create(struct splitter **out, const char *pattern,
+                                       enum split_kind kind, struct err *e);
 void splitter_destroy(struct splitter *s); /* NULL is fine */
 
 struct splitter_scratch *splitter_scratch_create(void); /* NULL without memory */
@@ -27,11 +30,11 @@ void splitter_scratch_destroy(struct splitter_scratch *s);
 
 enum { SPLIT_NO_MEMORY = -1, SPLIT_TOO_MUCH = -2 /* for the engine's limits */ };
 
-/* The first match in text[at..n), which is well-formed UTF-8: 1 and its bounds, 0 for none, or one
- * of the negative values above.
- * Empty matches are passed over. */
-int splitter_find(const struct splitter *s, struct splitter_scratch *scratch, const char *text,
-                  size_t n, size_t at, size_t *start, size_t *end);
+/* Cuts text[at..n), well-formed UTF-8, where matches begin and end: ends[] of the next pieces, at
+ * most `max` >= 2 of them, and how many; 0 at the end of the text, or one of the negative values
+ * above. Empty matches cut nothing. */
+int splitter_cut(const struct splitter *s, struct splitter_scratch *scratch, const char *text,
+                 size_t n, size_t at, size_t *ends, int max);
 
 /* The version of PCRE2 in use: "10.42 2022-12-11". */
 void split_library_version(char *out, size_t size);

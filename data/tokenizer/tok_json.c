@@ -1,7 +1,8 @@
 /* tok_json.c - reads tokenizer.json, as far as models of the Llama family use it.
  *
  * Each section is a step or a Sequence of steps; a table a section says which reader takes a
- * step's "type". What is not in the tables is refused, never passed over.
+ * step's "type". What is not in the tables is refused, never passed over. The two long lists are
+ * read aside (tok_lists.h).
  */
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +11,8 @@
 #include "base/mem.h"
 #include "data/tokenizer/bytes.h"
 #include "data/tokenizer/model.h"
+#include "data/tokenizer/scan.h"
+#include "data/tokenizer/tok_lists.h"
 #include "data/tokenizer/utf8.h"
 
 struct reader {
@@ -17,6 +20,8 @@ struct reader {
     const char *path;
     struct err *e;
     struct buf scratch;
+    struct token_lists lists;
+    struct token_walk walk;
     int byte_level;                     /* the pre-tokenizer maps bytes */
     int32_t template_bos, template_eos; /* -1: the post-processor puts none */
 };
@@ -145,7 +150,8 @@ static enum status add_split(struct reader *r, const char *pattern, int literal)
     p->pattern = mem_strdup(pattern);
     if (!p->pattern) return no_memory(r);
     p->split = literal;
-    enum status s = splitter_create(&p->splitter, pattern, literal, r->e);
+    enum status s =
+        splitter_create(&p->splitter, pattern, literal ? SPLIT_LITERAL : SPLIT_PATTERN, r->e);
     return s ? err_wrap(r->e, "%s", r->path) : OK;
 }
 
@@ -174,7 +180,7 @@ static enum status read_byte_level(struct reader *r, const json_t *step)
         if (!p) return r->e->code;
         p->prefix = PREFIX_ALWAYS;
     }
-    if (regex) TRY(add_split(r, split_gpt2_pattern, 0));
+    if (regex) TRY(add_split(r, scan_gpt2_pattern, 0));
     r->byte_level = 1;
     return OK;
 }
@@ -323,23 +329,31 @@ static const struct step_type post_processors[] = {
 
 /* ---- model ---- */
 
-static enum status read_vocab(struct reader *r, json_t *vocab)
+static enum status walk_failed(struct reader *r, enum token_walk_result result, const char *what)
+{
+    return result == WALK_NO_MEMORY ? no_memory(r) : malformed(r, what);
+}
+
+static enum status read_vocab(struct reader *r, const struct token_list *list)
 {
     struct tokenizer *t = r->t;
-    const char *spelling;
-    json_t *value;
-    if (!json_is_object(vocab)) return malformed(r, "model.vocab");
-    json_int_t limit = (json_int_t)json_object_size(vocab) * 2 + 1024; /* gaps, but not huge ones */
-    json_object_foreach(vocab, spelling, value)
-    {
-        json_int_t id = json_integer_value(value);
-        if (!json_is_integer(value) || id < 0 || id >= limit)
+    struct token_text spelling;
+    enum token_walk_result result;
+    long long id, limit = (long long)list->count * 2 + 1024; /* gaps, but not huge ones */
+    if (!list->start) return malformed(r, "model.vocab");
+    r->walk.at = list->start;
+    r->walk.end = list->end;
+    r->walk.begun = 0;
+    if (vocab_reserve(&t->vocab, list->count)) return no_memory(r);
+    while ((result = token_walk_vocab(&r->walk, &spelling, &id)) == WALK_ENTRY) {
+        if (id < 0 || id >= limit)
             return err_at(r->e, ERR_FORMAT, r->path, 0, 0,
-                          "token \"%.80s\" has no id, or one out of range", spelling);
-        TRY(tokenizer_put(&t->vocab, (int32_t)id, spelling, strlen(spelling), r->path, r->e));
+                          "token \"%.*s\" has no id, or one out of range",
+                          (int)(spelling.n < 80 ? spelling.n : 80), spelling.data);
+        TRY(tokenizer_put(&t->vocab, (int32_t)id, spelling.data, spelling.n, r->path, r->e));
     }
     t->model_size = t->vocab.size;
-    return OK;
+    return result == WALK_END ? OK : walk_failed(r, result, "model.vocab");
 }
 
 static int32_t merge_part(struct reader *r, const char *text, size_t n)
@@ -351,53 +365,30 @@ static int32_t merge_part(struct reader *r, const char *text, size_t n)
     return id;
 }
 
-/* Both spellings of a merge: "a b" and ["a", "b"]. */
-static enum status merge_strings(struct reader *r, const json_t *merge, const char *part[2],
-                                 size_t n[2])
+static enum status read_merges(struct reader *r, const struct token_list *list)
 {
-    if (json_is_string(merge)) {
-        const char *space = strchr(json_string_value(merge), ' ');
-        if (!space || strchr(space + 1, ' ')) return malformed(r, "a merge");
-        part[0] = json_string_value(merge);
-        part[1] = space + 1;
-        n[0] = (size_t)(space - part[0]);
-        n[1] = strlen(part[1]);
-        return OK;
-    }
-    if (json_array_size(merge) != 2) return malformed(r, "a merge");
-    for (size_t i = 0; i < 2; i++) {
-        const json_t *s = json_array_get(merge, i);
-        if (!json_is_string(s)) return malformed(r, "a merge");
-        part[i] = json_string_value(s);
-        n[i] = json_string_length(s);
-    }
-    return OK;
-}
-
-static enum status read_merges(struct reader *r, const json_t *merges)
-{
-    const json_t *merge;
-    size_t i;
+    struct token_text part[2];
+    enum token_walk_result result;
     int32_t rank = 0;
-    if (!json_is_array(merges)) return malformed(r, "model.merges");
-    json_array_foreach(merges, i, merge)
-    {
-        const char *part[2];
-        size_t n[2];
-        if (json_is_string(merge) && !strncmp(json_string_value(merge), "#version", 8)) continue;
-        TRY(merge_strings(r, merge, part, n));
-        int32_t left = merge_part(r, part[0], n[0]);
+    if (!list->start) return malformed(r, "model.merges");
+    r->walk.at = list->start;
+    r->walk.end = list->end;
+    r->walk.begun = 0;
+    if (merge_table_reserve(&r->t->merges, list->count)) return no_memory(r);
+    while ((result = token_walk_merge(&r->walk, part)) == WALK_ENTRY) {
+        int32_t left = merge_part(r, part[0].data, part[0].n);
         if (left < 0) return r->e->code;
-        int32_t right = merge_part(r, part[1], n[1]);
+        int32_t right = merge_part(r, part[1].data, part[1].n);
         if (right < 0) return r->e->code;
         buf_clear(&r->scratch);
-        if (buf_append(&r->scratch, part[0], n[0]) || buf_append(&r->scratch, part[1], n[1]))
+        if (buf_append(&r->scratch, part[0].data, part[0].n) ||
+            buf_append(&r->scratch, part[1].data, part[1].n))
             return no_memory(r);
         int32_t id = merge_part(r, r->scratch.data, r->scratch.len);
         if (id < 0) return r->e->code;
         if (merge_table_put(&r->t->merges, left, right, rank++, id)) return no_memory(r);
     }
-    return OK;
+    return result == WALK_END ? OK : walk_failed(r, result, "a merge");
 }
 
 static enum status read_model(struct reader *r, const json_t *model)
@@ -418,8 +409,8 @@ static enum status read_model(struct reader *r, const json_t *model)
     if (*affix) return unsupported(r, "continuing_subword_prefix", affix);
     TRY(json_get_string(model, "end_of_word_suffix", &affix, r->path, r->e));
     if (*affix) return unsupported(r, "end_of_word_suffix", affix);
-    TRY(read_vocab(r, json_object_get(model, "vocab")));
-    TRY(read_merges(r, json_object_get(model, "merges")));
+    TRY(read_vocab(r, &r->lists.vocab));
+    TRY(read_merges(r, &r->lists.merges));
     if (!unknown) return OK;
     t->unknown = vocab_find(&t->vocab, unknown, strlen(unknown));
     return t->unknown >= 0 ? OK
@@ -431,6 +422,7 @@ static enum status read_model(struct reader *r, const json_t *model)
 static enum status derive_symbols(struct reader *r)
 {
     struct tokenizer *t = r->t;
+    if (vocab_reserve(&t->symbols, (size_t)t->model_size)) return no_memory(r);
     for (int32_t id = 0; id < t->model_size; id++) {
         size_t n;
         int whole;
@@ -520,15 +512,35 @@ static enum status read_root(struct reader *r, json_t *root)
     return OK;
 }
 
+static enum status read_text(struct reader *r, const char *text, size_t n)
+{
+    json_t *root = NULL;
+    struct buf rest;
+    buf_init(&rest, JSON_FILE_MAX);
+    if (utf8_valid_prefix(text, n) == n) token_lists_find(text, n, &r->lists);
+    enum status s = token_lists_rest(text, n, &r->lists, &rest);
+    if (s) s = no_memory(r);
+    if (!s) s = json_parse_text(rest.data ? rest.data : "", rest.len, r->path, &root, r->e);
+    if (!s) s = json_is_object(root) ? read_root(r, root) : malformed(r, "the file");
+    json_decref(root);
+    buf_free(&rest);
+    return s;
+}
+
 enum status tok_json_read(struct tokenizer *t, const char *path, const char *text, size_t n,
                           struct err *e)
 {
     struct reader r = {.t = t, .path = path, .e = e, .template_bos = -1, .template_eos = -1};
-    json_t *root;
-    TRY(json_parse_text(text, n, path, &root, e));
     buf_init(&r.scratch, (size_t)1 << 31);
-    enum status s = json_is_object(root) ? read_root(&r, root) : malformed(&r, "the file");
+    for (int i = 0; i < 2; i++) buf_init(&r.walk.scratch[i], (size_t)1 << 31);
+    enum status s = read_text(&r, text, n);
     buf_free(&r.scratch);
+    for (int i = 0; i < 2; i++) buf_free(&r.walk.scratch[i]);
+    if (s != ERR_FORMAT) return s;
+    /* If it is no JSON at all, jansson knows where. */
+    struct err better = {0};
+    json_t *root = NULL;
+    if (json_parse_text(text, n, path, &root, &better) == ERR_FORMAT) *e = better;
     json_decref(root);
     return s;
 }

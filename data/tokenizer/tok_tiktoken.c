@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "data/tokenizer/bytes.h"
 #include "data/tokenizer/model.h"
+#include "data/tokenizer/scan.h"
 
 #define LLAMA3_RANKS 128000
 #define LLAMA3_SPECIALS 256
@@ -143,6 +144,10 @@ enum status tok_tiktoken_read(struct tokenizer *t, const char *path, const char 
                               struct err *e)
 {
     long line = 1;
+    size_t lines = n / 16; /* about; and two ways to cut a token in two */
+    if (vocab_reserve(&t->vocab, lines) || vocab_reserve(&t->symbols, lines) ||
+        merge_table_reserve(&t->merges, lines * 2))
+        return err_at(e, ERR_MEMORY, path, 0, 0, "no memory for the vocabulary");
     for (size_t at = 0; at < n; line++) {
         const char *newline = memchr(text + at, '\n', n - at);
         size_t len = newline ? (size_t)(newline - text) - at : n - at;
@@ -157,9 +162,9 @@ enum status tok_tiktoken_read(struct tokenizer *t, const char *path, const char 
     TRY(add_specials(t, path, e));
     struct pre_step *p = &t->pre[t->pre_count++];
     p->kind = PRE_SPLIT;
-    p->pattern = mem_strdup(split_llama3_pattern);
+    p->pattern = mem_strdup(scan_llama3_pattern);
     if (!p->pattern) return err_at(e, ERR_MEMORY, path, 0, 0, "no memory for the split pattern");
-    enum status s = splitter_create(&p->splitter, p->pattern, 0, e);
+    enum status s = splitter_create(&p->splitter, p->pattern, SPLIT_PATTERN, e);
     if (s) return err_wrap(e, "%s", path);
     t->decoder.steps[t->decoder.count++].kind = DECODE_BYTE_LEVEL;
     t->bos = t->model_size;

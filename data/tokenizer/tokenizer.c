@@ -17,15 +17,20 @@ void id_list_free(struct id_list *l)
     *l = (struct id_list){0};
 }
 
+enum status id_list_reserve(struct id_list *l, size_t more)
+{
+    if (more <= l->cap - l->len) return OK;
+    size_t cap = l->cap + l->cap / 2 + more + 64;
+    int32_t *p = mem_resize(l->ids, cap, sizeof *p);
+    if (!p) return ERR_MEMORY;
+    l->ids = p;
+    l->cap = cap;
+    return OK;
+}
+
 enum status id_list_append(struct id_list *l, const int32_t *ids, size_t n)
 {
-    if (n > l->cap - l->len) {
-        size_t cap = l->cap + l->cap / 2 + n + 64;
-        int32_t *p = mem_resize(l->ids, cap, sizeof *p);
-        if (!p) return ERR_MEMORY;
-        l->ids = p;
-        l->cap = cap;
-    }
+    TRY(id_list_reserve(l, n));
     if (n) memcpy(l->ids + l->len, ids, n * sizeof *ids);
     l->len += n;
     return OK;
@@ -125,26 +130,63 @@ static enum status derive_added(struct tokenizer *t)
     return s;
 }
 
-/* Whether text can be cut before each U+2581 that follows another character: then words are merged
- * one by one, and cached. True of vocabularies trained on words; merges between a character and a
- * U+2581 on its right forbid it. */
-static int can_cut_at_spaces(const struct tokenizer *t)
+/* Whether a character without a symbol of its own always becomes byte tokens that no merge has. */
+static int bytes_stand_alone(const struct tokenizer *t)
 {
-    int32_t space = t->alphabet == ALPHABET_BYTES ? -1 : t->char_ids[0x2581];
-    if (space < 0 || space >= t->model_size || t->ignore_merges) return 0;
+    for (int b = 0; b < 256; b++)
+        if (!t->byte_fallback || t->byte_ids[b] < 0) return 0;
+    for (size_t i = 0; i < t->merges.slot_count; i++) {
+        const struct merge *m = &t->merges.slots[i];
+        if (m->pair == MERGE_FREE) continue;
+        for (int b = 0; b < 256; b++)
+            if ((int32_t)(m->pair >> 32) == t->byte_ids[b] ||
+                (int32_t)(uint32_t)m->pair == t->byte_ids[b])
+                return 0;
+    }
+    return 1;
+}
+
+/* A character that is unknown or waits for its neighbours is not cut from them. */
+static void set_states(struct tokenizer *t)
+{
+    uint8_t unknown = bytes_stand_alone(t) ? CUTS_FREE : CUTS_STUCK;
+    for (uint32_t cp = 0; cp < 0xFFFF; cp++) {
+        int32_t id = t->char_ids[cp];
+        t->cuts->states[cp] = id < 0                                    ? unknown
+                              : id >= t->model_size || id == t->unknown ? CUTS_STUCK
+                                                                        : 0;
+    }
+    t->cuts->states[0xFFFF] = CUTS_STUCK; /* stands for all above it */
+}
+
+/* What the merges join. A merge whose parts have no spelling can join anything: then nothing is
+ * cut. */
+static enum status derive_cuts(struct tokenizer *t)
+{
     const struct vocab *v = tokenizer_symbols(t);
+    int32_t space = t->alphabet == ALPHABET_BYTES ? -1 : t->char_ids[0x2581];
+    struct cuts *c = t->cuts = mem_calloc(1, sizeof *t->cuts);
+    if (!c) return ERR_MEMORY;
+    if (t->alphabet != ALPHABET_BYTES) set_states(t);
+    c->words = space >= 0 && space < t->model_size;
     for (size_t i = 0; i < t->merges.slot_count; i++) {
         const struct merge *m = &t->merges.slots[i];
         if (m->pair == MERGE_FREE) continue;
         size_t left_n, right_n;
         const char *left = vocab_text(v, (int32_t)(m->pair >> 32), &left_n);
         const char *right = vocab_text(v, (int32_t)(uint32_t)m->pair, &right_n);
-        if (!left || !right) return 0;
+        if (!left || !right) {
+            memset(c->states, CUTS_STUCK, sizeof c->states);
+            c->words = 0;
+            break;
+        }
+        cuts_join(c, left, left_n, right, right_n);
         int left_ends = left_n >= 3 && !memcmp(left + left_n - 3, META_SPACE, 3);
         int right_starts = right_n >= 3 && !memcmp(right, META_SPACE, 3);
-        if (right_starts && !left_ends) return 0;
+        if (right_starts && !left_ends) c->words = 0;
     }
-    return 1;
+    cuts_finish(c);
+    return OK;
 }
 
 static void hash_vocab(struct hasher *h, const struct vocab *v)
@@ -178,6 +220,26 @@ static void hash_steps(struct hasher *h, const struct tokenizer *t)
     }
 }
 
+static uint64_t mixed(uint64_t h)
+{
+    h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9u;
+    h = (h ^ h >> 27) * 0x94D049BB133111EBu;
+    return h ^ h >> 31;
+}
+
+/* The same whatever slots the merges lie in: their hashes are added up. */
+static void hash_merges(struct hasher *h, const struct merge_table *m)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < m->slot_count; i++) {
+        const struct merge *slot = &m->slots[i];
+        uint64_t result = (uint64_t)slot->rank << 32 | (uint32_t)slot->id;
+        if (slot->pair != MERGE_FREE) sum += mixed(mixed(slot->pair) ^ result);
+    }
+    hasher_u64(h, m->used);
+    hasher_u64(h, sum);
+}
+
 static enum status derive_hash(struct tokenizer *t)
 {
     struct hasher *h = hasher_create();
@@ -189,12 +251,7 @@ static enum status derive_hash(struct tokenizer *t)
         hasher_u64(h, (uint64_t)numbers[i]);
     hash_vocab(h, &t->vocab);
     hash_vocab(h, &t->symbols);
-    for (size_t i = 0; i < t->merges.slot_count; i++) {
-        const struct merge *m = &t->merges.slots[i];
-        if (m->pair == MERGE_FREE) continue;
-        hasher_u64(h, m->pair);
-        hasher_u64(h, (uint64_t)m->rank << 32 | (uint32_t)m->id);
-    }
+    hash_merges(h, &t->merges);
     hash_steps(h, t);
     for (size_t i = 0; i < t->added_count; i++)
         hasher_u64(h, (uint64_t)t->added[i].id << 8 | t->added[i].flags);
@@ -211,10 +268,9 @@ enum status tokenizer_finish(struct tokenizer *t, const char *path, struct err *
     derive_byte_ids(t);
     enum status s = derive_char_ids(t);
     if (!s) s = derive_added(t);
+    if (!s) s = derive_cuts(t);
     if (!s) s = derive_hash(t);
-    if (s) return err_at(e, s, path, 0, 0, "no memory for the tokenizer");
-    t->cut_at_spaces = can_cut_at_spaces(t);
-    return OK;
+    return s ? err_at(e, s, path, 0, 0, "no memory for the tokenizer") : OK;
 }
 
 /* Which reader a file is for: by its first byte, since both Llama 2 and 3 say tokenizer.model. */
@@ -288,6 +344,7 @@ void tokenizer_close(struct tokenizer *t)
     mem_free(t->added);
     mem_free(t->chat_template);
     mem_free(t->char_ids);
+    mem_free(t->cuts);
     mem_free(t->special);
     mem_free(t->added_spelling);
     mem_free(t);

@@ -33,6 +33,7 @@ struct id_list {
 };
 
 void id_list_free(struct id_list *l);
+MUST_CHECK enum status id_list_reserve(struct id_list *l, size_t more); /* ERR_MEMORY */
 MUST_CHECK enum status id_list_append(struct id_list *l, const int32_t *ids,
                                       size_t n); /* ERR_MEMORY */
 

@@ -24,6 +24,25 @@ static inline size_t utf8_length(unsigned char first)
     return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
 }
 
+/* The character at p in text known to be well formed, its length in *len. */
+static inline uint32_t utf8_read(const unsigned char *p, size_t *len)
+{
+    uint32_t c = *p;
+    if (c < 0x80) {
+        *len = 1;
+        return c;
+    }
+    if (c < 0xE0) {
+        *len = 2;
+        return (c & 0x1F) << 6 | (p[1] & 0x3F);
+    }
+    c = (c & 0x0F) << 12 | (uint32_t)(p[1] & 0x3F) << 6 | (p[2] & 0x3F);
+    *len = 3;
+    if (*p < 0xF0) return c;
+    *len = 4;
+    return (c << 6 | (p[3] & 0x3F)) & 0x1FFFFF;
+}
+
 /* How many bytes of text[0..n) come before the first ill-formed one (n: none is). */
 size_t utf8_valid_prefix(const char *text, size_t n);
 

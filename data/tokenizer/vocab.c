@@ -15,22 +15,20 @@ void vocab_free(struct vocab *v)
     *v = (struct vocab){0};
 }
 
-/* The slot that holds the spelling, or the free one where it would go. */
-static size_t slot_of(const struct vocab *v, const char *text, size_t n)
+static struct vocab_slot *probe(const struct vocab *v, const char *text, size_t n, uint64_t hash)
 {
-    size_t mask = v->slot_count - 1, at = XXH3_64bits(text, n) & mask;
-    for (; v->slots[at] >= 0; at = (at + 1) & mask) {
-        const struct vocab_entry *entry = &v->entries[v->slots[at]];
+    size_t mask = v->slot_count - 1, at = hash & mask;
+    for (; v->slots[at].id >= 0; at = (at + 1) & mask) {
+        if (v->slots[at].tag != hash >> 32) continue;
+        const struct vocab_entry *entry = &v->entries[v->slots[at].id];
         if (entry->length == n && !memcmp(v->text + entry->start, text, n)) break;
     }
-    return at;
+    return &v->slots[at];
 }
 
-static int grow_slots(struct vocab *v)
+static int resize_slots(struct vocab *v, size_t count)
 {
-    if (v->slot_count && v->used * 2 < v->slot_count) return 0;
-    size_t count = v->slot_count ? v->slot_count * 2 : 1024;
-    int32_t *slots = mem_resize(NULL, count, sizeof *slots);
+    struct vocab_slot *slots = mem_resize(NULL, count, sizeof *slots);
     if (!slots) return -1;
     memset(slots, 0xFF, count * sizeof *slots);
     mem_free(v->slots);
@@ -39,9 +37,25 @@ static int grow_slots(struct vocab *v)
     for (int32_t id = 0; id < v->size; id++) {
         size_t n;
         const char *text = vocab_text(v, id, &n);
-        if (text) slots[slot_of(v, text, n)] = id;
+        if (!text) continue;
+        uint64_t hash = XXH3_64bits(text, n);
+        *probe(v, text, n, hash) = (struct vocab_slot){id, (uint32_t)(hash >> 32)};
     }
     return 0;
+}
+
+/* At most half of the slots are taken. */
+static int grow_slots(struct vocab *v, size_t n)
+{
+    size_t count = v->slot_count ? v->slot_count : 1024;
+    if (n > (size_t)1 << 30) return -1;
+    while (count < n * 2) count *= 2;
+    return count > v->slot_count ? resize_slots(v, count) : 0;
+}
+
+enum vocab_put vocab_reserve(struct vocab *v, size_t n)
+{
+    return grow_slots(v, n) ? VOCAB_NO_MEMORY : VOCAB_PUT;
 }
 
 static int grow_entries(struct vocab *v, int32_t id)
@@ -70,14 +84,16 @@ static int grow_text(struct vocab *v, size_t n)
 
 enum vocab_put vocab_put(struct vocab *v, int32_t id, const char *text, size_t n)
 {
-    if (grow_slots(v) || grow_entries(v, id) || grow_text(v, n)) return VOCAB_NO_MEMORY;
+    if (grow_slots(v, v->used + 1) || grow_entries(v, id) || grow_text(v, n))
+        return VOCAB_NO_MEMORY;
     if (v->entries[id].length) return VOCAB_ID_TAKEN;
-    size_t slot = slot_of(v, text, n);
-    if (v->slots[slot] >= 0) return VOCAB_SPELLING_TAKEN;
+    uint64_t hash = XXH3_64bits(text, n);
+    struct vocab_slot *slot = probe(v, text, n, hash);
+    if (slot->id >= 0) return VOCAB_SPELLING_TAKEN;
     memcpy(v->text + v->text_len, text, n);
     v->entries[id] = (struct vocab_entry){(uint32_t)v->text_len, (uint32_t)n};
     v->text_len += n;
-    v->slots[slot] = id;
+    *slot = (struct vocab_slot){id, (uint32_t)(hash >> 32)};
     v->used++;
     if (id >= v->size) v->size = id + 1;
     return VOCAB_PUT;
@@ -85,5 +101,5 @@ enum vocab_put vocab_put(struct vocab *v, int32_t id, const char *text, size_t n
 
 int32_t vocab_find(const struct vocab *v, const char *text, size_t n)
 {
-    return v->slot_count && n ? v->slots[slot_of(v, text, n)] : -1;
+    return v->slot_count && n ? probe(v, text, n, XXH3_64bits(text, n))->id : -1;
 }

@@ -16,18 +16,26 @@ struct vocab_entry {
     uint32_t start, length; /* in `text`; length 0: no such id */
 };
 
+struct vocab_slot {
+    int32_t id;   /* -1: free */
+    uint32_t tag; /* upper half of the spelling's hash: most strangers are told by it alone */
+};
+
 struct vocab {
     char *text;                  /* the spellings end to end */
     size_t text_len, text_cap;   /* bytes */
     struct vocab_entry *entries; /* by id */
     int32_t size, cap;           /* highest id + 1 */
-    int32_t *slots;              /* open addressing, -1: free */
+    struct vocab_slot *slots;    /* open addressing */
     size_t slot_count, used;     /* slot_count is a power of two */
 };
 
 void vocab_free(struct vocab *v); /* zeroed is fine */
 
 enum vocab_put { VOCAB_PUT, VOCAB_ID_TAKEN, VOCAB_SPELLING_TAKEN, VOCAB_NO_MEMORY };
+
+/* Room for `n` spellings in all, so that adding them is quick. 0 or VOCAB_NO_MEMORY. */
+MUST_CHECK enum vocab_put vocab_reserve(struct vocab *v, size_t n);
 
 /* Adds a spelling of n > 0 bytes under id >= 0. The caller has bounded the id. */
 MUST_CHECK enum vocab_put vocab_put(struct vocab *v, int32_t id, const char *text, size_t n);

@@ -149,6 +149,18 @@ def seeds_text():
         yield head + "\u4e2d\u6587 \u0301e \U0001f600".encode() + b"\xff\xe4\xb8"
 
 
+def seeds_splitters():
+    for text in (b"it's  I'LL\r\n\n 1234 \xc5\xbf'\xc5\xbf", b" \t x\xe3\x80\x80\xe4\xb8\xad 12.5!\n",
+                 b"\xc2\xa0a\xe2\x80\xa8\xcc\x81 \xf0\x9f\x98\x80_"):
+        for first in range(3):
+            yield bytes([first + 30]) + text
+
+
+def seeds_merges():
+    yield bytes([6, 0, 1, 3, 6, 2, 1, 1, 0, 2, 4, 5, 0, 9, 3, 4, 8, 2]) + b"abcdefgh" * 12
+    yield bytes([3, 0, 0, 0, 6, 6, 0, 7, 7, 0]) + bytes(200)
+
+
 def safetensors(tensors, **extra):
     header, at = dict(extra), 0
     for name, (kind, shape, size) in tensors.items():

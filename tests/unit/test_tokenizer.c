@@ -216,6 +216,7 @@ static void test_byte_level(void **state)
     assert_int_equal(tokenizer_decode(t, IDS(9), 0, &out, &e), ERR_DATA);
     assert_int_equal(tokenizer_decode(t, IDS(-1), 0, &out, &e), ERR_DATA);
     tokenizer_scratch_destroy(s);
+    id_list_free(&ids);
     buf_free(&out);
     tokenizer_close(t);
     t = open_json(BYTES_JSON("", "null", PREFIXED, ""));

@@ -249,7 +249,10 @@ enum status hdf_write_texts(hid_t file, const char *name, const char *const *val
     if (!block) return err_set(e, ERR_MEMORY, "%s: %s", path, name);
     for (size_t i = 0; i < n; i++) memcpy(block + i * longest, values[i], strlen(values[i]));
     hid_t type = text_type(longest), space = H5Screate_simple(1, &count, NULL);
-    hid_t set = H5Dcreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t list = H5Pcreate(H5P_DATASET_CREATE), set = -1;
+    if (list >= 0 && H5Pset_obj_track_times(list, 0) >= 0)
+        set = H5Dcreate2(file, name, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
+    if (list >= 0) H5Pclose(list);
     if (set < 0 || (n && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, block) < 0))
         s = hdf_fail(e, ERR_IO, path, name);
     if (set >= 0) H5Dclose(set);

@@ -52,13 +52,12 @@ static enum status column_create(struct store_writer *w, enum column_id c, struc
     if (!(k->staged = mem_calloc(chunk, column_size(c))))
         return err_set(e, ERR_MEMORY, "%s: %s", w->path, column_name(c));
     hid_t space = H5Screate_simple(1, &zero, &unlimited), list = H5Pcreate(H5P_DATASET_CREATE);
-    hid_t access = H5Pcreate(H5P_DATASET_ACCESS), links = H5Pcreate(H5P_LINK_CREATE);
-    if (H5Pset_chunk(list, 1, &chunk) >= 0 && H5Pset_create_intermediate_group(links, 1) >= 0 &&
+    hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
+    if (H5Pset_chunk(list, 1, &chunk) >= 0 && H5Pset_obj_track_times(list, 0) >= 0 &&
         H5Pset_chunk_cache(access, 1, 0, 0) >= 0)
-        k->set =
-            H5Dcreate2(w->file, column_name(c), column_file_type(c), space, links, list, access);
+        k->set = H5Dcreate2(w->file, column_name(c), column_file_type(c), space, H5P_DEFAULT, list,
+                            access);
     enum status s = k->set < 0 ? write_failed(w, column_name(c), e) : OK;
-    if (links >= 0) H5Pclose(links);
     if (access >= 0) H5Pclose(access);
     if (list >= 0) H5Pclose(list);
     if (space >= 0) H5Sclose(space);
@@ -106,13 +105,16 @@ static enum status create_file(struct store_writer *w, struct err *e)
 {
     /* Removed rather than truncated: a link somebody left there is not written through. */
     if (unlink(w->aside) && errno != ENOENT) return err_errno(e, "%s", w->aside);
-    hid_t access = hdf_access_list();
+    hid_t access = hdf_access_list(), list = H5Pcreate(H5P_FILE_CREATE);
     w->created = 1; /* a file can be there even if HDF5 then fails */
-    if (access >= 0 && latch_install(access, &w->latch) >= 0)
-        w->file = H5Fcreate(w->aside, H5F_ACC_EXCL, H5P_DEFAULT, access);
+    /* No times are kept: the same documents make the same bytes. */
+    if (access >= 0 && latch_install(access, &w->latch) >= 0 && list >= 0 &&
+        H5Pset_obj_track_times(list, 0) >= 0)
+        w->file = H5Fcreate(w->aside, H5F_ACC_EXCL, list, access);
     enum status s = w->file < 0 ? write_failed(w, "cannot be created", e) : OK;
     if (s == ERR_IO) err_hint(e, "its folder must be there, and writable");
     if (access >= 0) H5Pclose(access);
+    if (list >= 0) H5Pclose(list);
     return s;
 }
 
@@ -130,13 +132,22 @@ static enum status write_settings(struct store_writer *w, const struct store_set
     return hdf_write_int(w->file, "tokenize_whole", settings->tokenize_whole != 0, w->aside, e);
 }
 
+static enum status create_group(struct store_writer *w, const char *name, struct err *e)
+{
+    hid_t list = H5Pcreate(H5P_GROUP_CREATE), group = -1;
+    if (list >= 0 && H5Pset_obj_track_times(list, 0) >= 0)
+        group = H5Gcreate2(w->file, name, H5P_DEFAULT, list, H5P_DEFAULT);
+    enum status s = group < 0 ? write_failed(w, name, e) : OK;
+    if (group >= 0) H5Gclose(group);
+    if (list >= 0) H5Pclose(list);
+    return s;
+}
+
 static enum status write_sources(struct store_writer *w, const struct store_source *sources,
                                  size_t n, struct err *e)
 {
     static const char *const names[] = {"/sources/name", "/sources/path", "/sources/hash"};
-    hid_t group = H5Gcreate2(w->file, "/sources", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    if (group < 0) return write_failed(w, "/sources", e);
-    H5Gclose(group);
+    TRY(create_group(w, "/sources", e));
     const char **list = mem_calloc(n + 1, sizeof *list);
     if (!list) return err_set(e, ERR_MEMORY, "%s: sources", w->path);
     enum status s = OK;
@@ -166,6 +177,8 @@ static enum status open_parts(struct store_writer *w, const char *path,
     TRY(create_file(w, e));
     TRY(write_settings(w, settings, e));
     TRY(write_sources(w, sources, w->num_sources, e));
+    TRY(create_group(w, "/documents", e));
+    TRY(create_group(w, "/turns", e));
     for (int c = 0; c < NUM_COLUMNS; c++) TRY(column_create(w, (enum column_id)c, e));
     int64_t zero = 0;
     TRY(column_push(w, COLUMN_OFFSET, &zero, 1, e));

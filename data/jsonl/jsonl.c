@@ -178,7 +178,7 @@ static enum status too_large(struct jsonl *j, struct jsonl_record *out, struct e
 }
 
 /* Gives the parser's complaint the place in the file, and a hint. */
-static void place_error(struct jsonl *j, const struct jsonl_record *out, long first_column,
+static void place_error(const struct jsonl *j, const struct jsonl_record *out, long first_column,
                         struct err *e)
 {
     if (e->line <= 1) e->column += first_column - 1;
@@ -192,24 +192,23 @@ static void place_error(struct jsonl *j, const struct jsonl_record *out, long fi
         err_hint(e, "check this record with a JSON validator");
 }
 
-/* Parses text[0..n), which begins at out->line and first_column. */
-static enum status parse(struct jsonl *j, const char *text, size_t n, long first_column,
-                         struct jsonl_record *out, struct err *e)
+enum status jsonl_parse(const struct jsonl *j, const struct jsonl_text *text,
+                        struct jsonl_record *out, json_t **value, struct err *e)
 {
-    enum status s = json_parse_text(text, n, j->path, &j->value, e);
+    enum status s = json_parse_text(text->data, text->n, j->path, value, e);
     if (s == ERR_MEMORY) return s;
     if (s) {
-        place_error(j, out, first_column, e);
+        place_error(j, out, text->column, e);
         return bad(out);
     }
-    if (!json_is_object(j->value)) {
-        err_at(e, ERR_FORMAT, j->path, (long)out->line, first_column,
+    if (!json_is_object(*value)) {
+        err_at(e, ERR_FORMAT, j->path, (long)out->line, text->column,
                "record %lld is not an object", (long long)out->number);
         err_hint(e, "a record looks like {\"instruction\": ..., \"output\": ...}");
         return bad(out);
     }
     out->kind = JSONL_RECORD;
-    out->value = j->value;
+    out->value = *value;
     return OK;
 }
 
@@ -231,13 +230,23 @@ static enum status discard_line(struct jsonl *j, struct err *e)
     }
 }
 
-static enum status next_line(struct jsonl *j, struct jsonl_record *out, struct err *e)
+/* The n bytes at data[at] are the record's. */
+static void found(struct jsonl *j, size_t n, struct jsonl_record *out, struct jsonl_text *text)
+{
+    text->data = j->data + j->at;
+    text->n = n;
+    out->kind = JSONL_RECORD;
+    consume(j, n);
+}
+
+static enum status find_line(struct jsonl *j, struct jsonl_record *out, struct jsonl_text *text,
+                             struct err *e)
 {
     int c;
     TRY(skip_space(j, &c, e));
     if (c < 0) return OK;
     begin_record(j, out);
-    long first = column(j);
+    text->column = column(j);
     const char *nl = NULL;
     for (size_t seen = 0;;) {
         nl = memchr(j->data + j->at + seen, '\n', j->end - j->at - seen);
@@ -249,10 +258,9 @@ static enum status next_line(struct jsonl *j, struct jsonl_record *out, struct e
         if (nl || j->eof) break;
         TRY(fill(j, e));
     }
-    size_t n = nl ? (size_t)(nl - (j->data + j->at)) : j->end - j->at;
-    enum status s = parse(j, j->data + j->at, n, first, out, e);
-    consume(j, n + (nl != NULL));
-    return s;
+    found(j, nl ? (size_t)(nl - (j->data + j->at)) : j->end - j->at, out, text);
+    if (nl) consume(j, 1);
+    return OK;
 }
 
 /* How far a JSON value has been followed. */
@@ -327,12 +335,13 @@ static enum status array_step(struct jsonl *j, struct err *e)
     return err_hint(e, "check the file with a JSON validator");
 }
 
-static enum status next_element(struct jsonl *j, struct jsonl_record *out, struct err *e)
+static enum status find_element(struct jsonl *j, struct jsonl_record *out, struct jsonl_text *text,
+                                struct err *e)
 {
     if (!j->done) TRY(array_step(j, e));
     if (j->done) return OK;
     begin_record(j, out);
-    long first = column(j);
+    text->column = column(j);
     struct extent x = {0};
     int oversized = 0;
     for (;;) {
@@ -340,7 +349,7 @@ static enum status next_element(struct jsonl *j, struct jsonl_record *out, struc
         if (x.n > j->max_record) oversized = 1;
         if (x.complete) break;
         if (j->eof) {
-            err_at(e, ERR_FORMAT, j->path, (long)out->line, first,
+            err_at(e, ERR_FORMAT, j->path, (long)out->line, text->column,
                    "the file ends inside record %lld, which begins here", (long long)out->number);
             return err_hint(e, "it seems cut off: fetch or write it again");
         }
@@ -350,21 +359,31 @@ static enum status next_element(struct jsonl *j, struct jsonl_record *out, struc
         }
         TRY(fill(j, e));
     }
-    enum status s =
-        oversized ? too_large(j, out, e) : parse(j, j->data + j->at, x.n, first, out, e);
+    if (!oversized) {
+        found(j, x.n, out, text);
+        return OK;
+    }
     consume(j, x.n);
-    return s;
+    return too_large(j, out, e);
+}
+
+enum status jsonl_find(struct jsonl *j, struct jsonl_record *out, struct jsonl_text *text,
+                       struct err *e)
+{
+    *out = (struct jsonl_record){.kind = JSONL_END};
+    switch (j->form) {
+    case FORM_LINES: return find_line(j, out, text, e);
+    case FORM_ARRAY: return find_element(j, out, text, e);
+    case FORM_EMPTY: break;
+    }
+    return OK;
 }
 
 enum status jsonl_next(struct jsonl *j, struct jsonl_record *out, struct err *e)
 {
-    *out = (struct jsonl_record){.kind = JSONL_END};
+    struct jsonl_text text;
     json_decref(j->value);
     j->value = NULL;
-    switch (j->form) {
-    case FORM_LINES: return next_line(j, out, e);
-    case FORM_ARRAY: return next_element(j, out, e);
-    case FORM_EMPTY: break;
-    }
-    return OK;
+    TRY(jsonl_find(j, out, &text, e));
+    return out->kind == JSONL_RECORD ? jsonl_parse(j, &text, out, &j->value, e) : OK;
 }

@@ -45,6 +45,25 @@ void jsonl_close(struct jsonl *j); /* NULL is fine */
  * where (ERR_FORMAT). ERR_IO, ERR_MEMORY, ERR_FORMAT (see above). */
 MUST_CHECK enum status jsonl_next(struct jsonl *j, struct jsonl_record *out, struct err *e);
 
+/* jsonl_next in two halves, so that records can be parsed by several threads while one finds them.
+ * A text is valid until the next jsonl_find, or as long as the caller's copy of it. */
+struct jsonl_text {
+    const char *data;
+    size_t n;
+    long column; /* 1-based, where it begins on its line */
+};
+
+/* Finds the next record: kind is JSONL_END, JSONL_BAD (too large; *e says so), or JSONL_RECORD with
+ * *text, unparsed and no value. ERR_IO, ERR_MEMORY, ERR_FORMAT as jsonl_next. */
+MUST_CHECK enum status jsonl_find(struct jsonl *j, struct jsonl_record *out,
+                                  struct jsonl_text *text, struct err *e);
+
+/* Parses a text that jsonl_find found: *value is the object, which the caller json_decref's, and so
+ * is out->value; or out->kind becomes JSONL_BAD, *e says why, and *value may still be one to free.
+ * Threads may share `j`. ERR_MEMORY. */
+MUST_CHECK enum status jsonl_parse(const struct jsonl *j, const struct jsonl_text *text,
+                                   struct jsonl_record *out, json_t **value, struct err *e);
+
 int jsonl_is_array(const struct jsonl *j);
 const char *jsonl_path(const struct jsonl *j);
 int64_t jsonl_offset(const struct jsonl *j); /* bytes consumed, for progress */

@@ -7,8 +7,8 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "data/jsonl/jsonl.h"
-#include "data/samples/encode.h"
+#include "data/prepare/block.h"
+#include "data/prepare/crew.h"
 #include "data/store/store.h"
 
 enum { REPORT_JSON_MAX = 64 << 20 };
@@ -16,13 +16,16 @@ enum { REPORT_JSON_MAX = 64 << 20 };
 struct run {
     const struct prepare_options *options;
     struct prepare_report *report;
-    struct encoder *encoder;
     struct store_writer *writer;
-    struct conversation conversation;
-    struct sample sample;
+    size_t threads, num_slots;
+    struct block_maker *makers; /* [threads] */
+    struct block *blocks;       /* [num_slots] */
+    size_t source;              /* the one that is read */
+    struct jsonl *file;
     prepare_watcher *watch;
     void *ctx;
     int64_t bytes_before, total_bytes; /* of the sources before this one; of all */
+    int64_t next_tell, tell_step;
 };
 
 static const char *base_name(const char *path)
@@ -34,31 +37,17 @@ static const char *base_name(const char *path)
 /* ---- one record ---- */
 
 /* An invalid record: an error, or one more of that kind. Returns OK to go on. */
-static enum status invalid(struct run *r, struct prepare_source_report *s,
-                           const struct jsonl_record *record, struct err *e)
+static enum status invalid(struct run *r, const struct outcome *o, struct err *e)
 {
-    enum status code = e->code;
-    if (!r->options->skip_bad) return code;
-    if (!s->dropped[DROP_BAD_RECORD].count) err_format(e, s->first_bad, sizeof s->first_bad);
-    prepare_tally_add(&s->dropped[DROP_BAD_RECORD], record->place);
-    *e = (struct err){0};
+    struct prepare_source_report *s = &r->report->sources[r->source];
+    struct prepare_tally *bad = &s->dropped[DROP_BAD_RECORD];
+    if (!r->options->skip_bad) {
+        *e = *o->err;
+        return e->code;
+    }
+    if (!bad->count) err_format(o->err, s->first_bad, sizeof s->first_bad);
+    prepare_tally_add(bad, o->record.place);
     return OK;
-}
-
-/* Puts the record's place before a message that knows only its fields. */
-static void place_error(const struct prepare_source_report *s, const struct jsonl_record *record,
-                        struct err *e)
-{
-    snprintf(e->file, sizeof e->file, "%s", s->path);
-    e->line = (long)record->line;
-    if (s->is_array) err_wrap(e, "record %lld", (long long)record->number);
-}
-
-static int trained(const struct sample *s)
-{
-    for (size_t i = 0; i < s->n; i++)
-        if (s->weights[i] != 0) return 1;
-    return 0;
 }
 
 static void count_repairs(struct prepare_source_report *s, unsigned repairs, int64_t place)
@@ -67,73 +56,94 @@ static void count_repairs(struct prepare_source_report *s, unsigned repairs, int
     if (repairs & REPAIR_TRAILING_QUESTION) prepare_tally_add(&s->trailing, place);
 }
 
-static enum status add_record(struct run *r, size_t source, const struct jsonl_record *record,
-                              struct err *e)
+static enum status store_sample(struct run *r, struct outcome *o, struct err *e)
 {
-    struct prepare_source_report *s = &r->report->sources[source];
-    struct conversation *c = &r->conversation;
-    s->counts.records++;
-    if (record->kind == JSONL_BAD) return invalid(r, s, record, e);
-    enum status st = format_convert(s->format, record->value, c, e);
-    if (!st && !c->drop)
-        st = c->kind == KIND_SFT ? encoder_sample(r->encoder, c, &r->sample, e)
-                                 : encoder_preference(r->encoder, c, &r->sample, e);
+    struct prepare_source_report *s = &r->report->sources[r->source];
+    o->sample.source = (int32_t)r->source;
+    o->sample.line = o->record.place;
+    enum status st = store_writer_append(r->writer, &o->sample, e);
     if (st) {
-        place_error(s, record, e);
-        return st == ERR_FORMAT || st == ERR_DATA ? invalid(r, s, record, e) : st;
-    }
-    if (!c->drop && !trained(&r->sample)) c->drop = DROP_NOT_TRAINED;
-    if (c->drop) {
-        prepare_tally_add(&s->dropped[c->drop], record->place);
-        return OK;
-    }
-    r->sample.source = (int32_t)source;
-    r->sample.line = record->place;
-    st = store_writer_append(r->writer, &r->sample, e);
-    if (st) {
-        place_error(s, record, e);
+        block_place_error(r->file, &o->record, e);
         return st;
     }
-    count_repairs(s, c->repairs, record->place);
-    prepare_count_document(&s->counts, &r->sample, r->options->max_length);
+    count_repairs(s, o->repairs, o->record.place);
+    prepare_count_document(&s->counts, &o->sample, r->options->max_length);
     return OK;
+}
+
+static enum status settle_record(struct run *r, struct outcome *o, struct err *e)
+{
+    struct prepare_source_report *s = &r->report->sources[r->source];
+    s->counts.records++;
+    switch (o->kind) {
+    case OUTCOME_INVALID: return invalid(r, o, e);
+    case OUTCOME_DROPPED: prepare_tally_add(&s->dropped[o->drop], o->record.place); return OK;
+    case OUTCOME_SAMPLE: return store_sample(r, o, e);
+    case OUTCOME_FAILED: break;
+    }
+    if (!o->err) return err_set(e, ERR_MEMORY, "no memory for the records of %s", s->path);
+    *e = *o->err;
+    return e->code;
 }
 
 /* ---- one source ---- */
 
-static void tell(struct run *r, size_t source, int64_t offset)
+static void tell(struct run *r, int64_t offset)
 {
     const struct prepare_report *all = r->report;
-    struct prepare_progress p = {.source = source,
-                                 .path = all->sources[source].path,
+    struct prepare_progress p = {.source = r->source,
+                                 .path = all->sources[r->source].path,
                                  .bytes = r->bytes_before + offset,
                                  .total_bytes = r->total_bytes};
     if (!r->watch) return;
-    for (size_t i = 0; i <= source; i++) p.documents += all->sources[i].counts.documents;
+    for (size_t i = 0; i <= r->source; i++) p.documents += all->sources[i].counts.documents;
     r->watch(r->ctx, &p);
+}
+
+static int fill(void *ctx, size_t slot)
+{
+    struct run *r = ctx;
+    return block_fill(&r->blocks[slot], r->file);
+}
+
+static void work(void *ctx, size_t slot, size_t thread)
+{
+    struct run *r = ctx;
+    block_work(&r->blocks[slot], r->file, r->report->sources[r->source].format, &r->makers[thread]);
+}
+
+static enum status settle(void *ctx, size_t slot, struct err *e)
+{
+    struct run *r = ctx;
+    struct block *b = &r->blocks[slot];
+    for (size_t i = 0; i < b->count; i++) TRY(settle_record(r, &b->outcomes[i], e));
+    if (b->status) {
+        *e = b->err;
+        return b->status;
+    }
+    if (b->offset >= r->next_tell) {
+        tell(r, b->offset);
+        r->next_tell = b->offset + r->tell_step;
+    }
+    return OK;
 }
 
 static enum status add_source(struct run *r, size_t source, struct err *e)
 {
     struct prepare_source_report *s = &r->report->sources[source];
-    struct jsonl *j = NULL;
-    struct jsonl_record record;
-    int64_t size = io_file_size(s->path), step = size / 100 + 1;
-    enum status st = jsonl_open(&j, s->path, r->options->max_record, e);
-    if (!st) s->is_array = jsonl_is_array(j);
-    for (int64_t next = 0; !st;) {
-        st = jsonl_next(j, &record, e);
-        if (st || record.kind == JSONL_END) break;
-        st = add_record(r, source, &record, e);
-        if (!st && jsonl_offset(j) >= next) {
-            tell(r, source, jsonl_offset(j));
-            next = jsonl_offset(j) + step;
-        }
-    }
-    if (!st) tell(r, source, jsonl_offset(j));
+    const struct crew_job job = {r, fill, work, settle};
+    int64_t size = io_file_size(s->path);
+    r->source = source;
+    r->next_tell = 0;
+    r->tell_step = size / 100 + 1;
+    TRY(jsonl_open(&r->file, s->path, r->options->max_record, e));
+    s->is_array = jsonl_is_array(r->file);
+    enum status st = crew_run(&job, r->threads, e);
+    if (!st) tell(r, jsonl_offset(r->file));
     if (size > 0) r->bytes_before += size;
     prepare_counts_add(&r->report->total, &s->counts);
-    jsonl_close(j);
+    jsonl_close(r->file);
+    r->file = NULL;
     return st;
 }
 
@@ -235,6 +245,32 @@ static enum status open_writer(struct run *r, const char *out, struct err *e)
     return st;
 }
 
+static enum status open_crew(struct run *r, struct err *e)
+{
+    const struct prepare_options *o = r->options;
+    const struct encode_options encode = {o->train_on, o->tokenize_whole};
+    r->threads = crew_threads(o->threads);
+    r->num_slots = crew_slots(r->threads);
+    r->makers = mem_calloc(r->threads, sizeof *r->makers);
+    r->blocks = mem_calloc(r->num_slots, sizeof *r->blocks);
+    if (!r->makers || !r->blocks) return err_set(e, ERR_MEMORY, "no memory to prepare");
+    for (size_t i = 0; i < r->num_slots; i++) block_init(&r->blocks[i]);
+    for (size_t i = 0; i < r->threads; i++)
+        TRY(encoder_create(&r->makers[i].encoder, o->template, o->tokenizer, &encode, e));
+    return OK;
+}
+
+static void close_crew(struct run *r)
+{
+    for (size_t i = 0; r->makers && i < r->threads; i++) {
+        encoder_destroy(r->makers[i].encoder);
+        conversation_free(&r->makers[i].conversation);
+    }
+    for (size_t i = 0; r->blocks && i < r->num_slots; i++) block_free(&r->blocks[i]);
+    mem_free(r->makers);
+    mem_free(r->blocks);
+}
+
 /* ---- the whole ---- */
 
 /* Nothing was kept: says what became of the records instead. */
@@ -275,16 +311,13 @@ enum status prepare_dataset(const struct prepare_options *options, const char *o
                             struct err *e)
 {
     struct run r = {.options = options, .report = report, .watch = watch, .ctx = ctx};
-    struct encode_options encode = {options->train_on, options->tokenize_whole};
     enum status st = describe_sources(&r, e);
-    if (!st) st = encoder_create(&r.encoder, options->template, options->tokenizer, &encode, e);
+    if (!st) st = open_crew(&r, e);
     if (!st) st = open_writer(&r, out, e);
     for (size_t i = 0; !st && i < options->num_sources; i++) st = add_source(&r, i, e);
     if (!st) st = commit(&r, e);
     store_writer_close(r.writer);
-    encoder_destroy(r.encoder);
-    conversation_free(&r.conversation);
-    sample_free(&r.sample);
+    close_crew(&r);
     return st;
 }
 

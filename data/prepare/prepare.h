@@ -2,7 +2,9 @@
  * record.
  *
  * One streaming pass: read a record (jsonl), make it a conversation (formats), write it down
- * (template), tokenize it (samples), append it (store). Memory stays at the largest record.
+ * (template), tokenize it (samples), append it (store). Several threads do it, block by block
+ * (crew.h); the file and the report are the same whatever their number. Memory stays at a few
+ * blocks a thread, or the largest record.
  * Nothing is lost in silence: for every source
  *
  *     records = documents + the sum of dropped[]
@@ -47,6 +49,7 @@ struct prepare_options {
     size_t max_record;  /* bytes; 0: the default of jsonl.h */
     int32_t max_length; /* for the report; 0: not looked at */
     int kind;           /* enum record_kind that the sources must be of, or PREPARE_ANY_KIND */
+    size_t threads;     /* 0: all cores the process may use, up to what can be fed */
 };
 
 #define PREPARE_ANY_KIND (-1) /* what the first source is; the others must be the same */

@@ -99,7 +99,7 @@ static enum status prepared_data(struct err *e)
     char data[300], out[300];
     tiny_path(&tiny, "data.jsonl", data);
     tiny_path(&tiny, "made.h5", out);
-    struct dataset_file_request r = {data, "auto", TINY_MODEL, "orca", 64, out, NULL};
+    struct dataset_file_request r = {data, "auto", TINY_MODEL, "orca", 64, 1, out, NULL};
     enum status s = dataset_prepare_file(&r, e);
     char aside[310];
     snprintf(aside, sizeof aside, "%s.tmp", out);

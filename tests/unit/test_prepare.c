@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/hash.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -329,6 +330,76 @@ static void test_errors(void **state)
     prepare_report_free(&r);
 }
 
+/* Many blocks, with records of all kinds in them. */
+static const char *put_many(const char *name)
+{
+    struct err e = {0};
+    struct buf text;
+    buf_init(&text, 1 << 24);
+    for (int i = 0; i < 4000; i++) {
+        int bad = i % 701 == 700, empty = i % 13 == 12;
+        assert_int_equal(buf_printf(&text,
+                                    bad ? "{\"instruction\": %d\n"
+                                        : "{\"instruction\": \"Count to %d.\", \"output\": \"",
+                                    i),
+                         OK);
+        for (int k = 0; k < i % 97 && !bad && !empty; k++)
+            assert_int_equal(buf_printf(&text, "%d ", k), OK);
+        if (!bad) assert_int_equal(buf_puts(&text, i % 97 ? "\"}\n" : ".\"}\n"), OK);
+    }
+    const char *path = path_of(name);
+    assert_int_equal(io_write_file(path, text.data, text.len, &e), OK);
+    buf_free(&text);
+    return path;
+}
+
+/* What a run came to: its report, the hash of its file, its error. */
+struct result {
+    struct buf report;
+    char hash[HASH_HEX_SIZE];
+    enum status status;
+    struct err e;
+};
+
+static struct result prepared_by(const char *path, size_t threads, int skip_bad)
+{
+    struct result r = {0};
+    struct err ignored = {0};
+    struct prepare_source source = {path, "alpaca"};
+    struct prepare_report report = {0};
+    struct prepare_options o = options_of(&source, 1);
+    const char *out = path_of("threads.h5");
+    o.threads = threads;
+    o.skip_bad = skip_bad;
+    buf_init(&r.report, 1 << 20);
+    r.status = prepare_dataset(&o, out, &report, NULL, NULL, &r.e);
+    assert_int_equal(prepare_report_json(&report, &r.report), OK);
+    if (!r.status) assert_int_equal(hash_file(out, r.hash, &ignored), OK);
+    prepare_report_free(&report);
+    return r;
+}
+
+static void test_threads_change_nothing(void **state)
+{
+    (void)state;
+    char path[128];
+    snprintf(path, sizeof path, "%s", put_many("many.jsonl"));
+    for (int skip_bad = 0; skip_bad < 2; skip_bad++) {
+        struct result one = prepared_by(path, 1, skip_bad);
+        assert_int_equal(one.status, skip_bad ? OK : ERR_FORMAT);
+        for (size_t threads = 2; threads < 9; threads += 3) {
+            struct result many = prepared_by(path, threads, skip_bad);
+            assert_int_equal(many.status, one.status);
+            assert_string_equal(many.hash, one.hash);
+            assert_string_equal(many.report.data, one.report.data);
+            assert_string_equal(many.e.message, one.e.message);
+            assert_int_equal(many.e.line, one.e.line);
+            buf_free(&many.report);
+        }
+        buf_free(&one.report);
+    }
+}
+
 static void test_cache_key(void **state)
 {
     (void)state;
@@ -404,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_cache_key),
         cmocka_unit_test(test_allocation_failures),
     };

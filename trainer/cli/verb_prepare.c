@@ -8,7 +8,7 @@
 
 struct request {
     const char *data, *format, *tokenizer, *template, *out;
-    int64_t max_length;
+    int64_t max_length, threads;
     int json;
 };
 
@@ -60,10 +60,13 @@ static enum status by_options(const struct cli_verb *v, const struct request *r,
     TRY(cli_require(v, args, "--data", e));
     TRY(cli_require(v, args, "--tokenizer", e));
     TRY(cli_require(v, args, "--out", e));
+    if (r->threads < 0 || r->threads > 4096)
+        return err_set(e, ERR_CONFIG, "--threads must be between 0 and 4096");
     if (r->max_length < 0 || r->max_length > 1 << 24)
         return err_set(e, ERR_CONFIG, "--max-length must be between 0 and %d", 1 << 24);
     struct dataset_file_request request = {
-        r->data, r->format, r->tokenizer, r->template, (int32_t)r->max_length, r->out, &w};
+        r->data, r->format, r->tokenizer, r->template, (int32_t)r->max_length, (size_t)r->threads,
+        r->out,  &w};
     return dataset_prepare_file(&request, e);
 }
 
@@ -78,6 +81,7 @@ enum status verb_prepare(const struct cli_verb *v, int argc, char **argv, struct
         {"--template", CLI_TEXT, &r.template, "T",
          "alpaca, vicuna, llama2, llama3, chatml, zephyr, orca, solar; left out: plain text", 0},
         {"--max-length", CLI_INT, &r.max_length, "N", "for the report: what would be cut", 0},
+        {"--threads", CLI_INT, &r.threads, "N", "CPU threads; 0: all (0)", 0},
         {"--out", CLI_TEXT, &r.out, "F.h5", "dataset file to write", 0},
         {"--json", CLI_FLAG, &r.json, NULL, "the report as JSON on stdout", 0},
     };
@@ -85,7 +89,7 @@ enum status verb_prepare(const struct cli_verb *v, int argc, char **argv, struct
     TRY(cli_parse(v, &args, argc, argv, e));
     if (args.help) return OK;
     if (!args.num_positional) return by_options(v, &r, &args, e);
-    if (r.data || r.out || r.tokenizer || r.template || r.max_length)
+    if (r.data || r.out || r.tokenizer || r.template || r.max_length || r.threads)
         return err_set(e, ERR_CONFIG,
                        "a config file or options, not both; a key is overridden by key=value");
     return by_config(&r, &args, e);

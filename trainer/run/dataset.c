@@ -44,7 +44,8 @@ static struct prepare_options options_of(const struct dataset_request *r,
                                     .train_on = train_on_of(c),
                                     .tokenize_whole = c->tokenize_whole,
                                     .max_length = (int32_t)c->max_length,
-                                    .kind = (int)kind_of(c)};
+                                    .kind = (int)kind_of(c),
+                                    .threads = (size_t)c->threads};
 }
 
 enum status dataset_cache_dir(const struct config *c, char *out, size_t size, struct err *e)
@@ -223,8 +224,10 @@ static enum status split_files(char *text, struct prepare_source *sources, size_
 static enum status prepare_named(const struct dataset_file_request *r, char *files, struct err *e)
 {
     struct prepare_source sources[FILES_MAX];
-    struct prepare_options o = {
-        .sources = sources, .max_length = r->max_length, .kind = PREPARE_ANY_KIND};
+    struct prepare_options o = {.sources = sources,
+                                .max_length = r->max_length,
+                                .threads = r->threads,
+                                .kind = PREPARE_ANY_KIND};
     struct tokenizer *tokenizer;
     TRY(split_files(files, sources, &o.num_sources, r->format, e));
     for (size_t i = 0; i < o.num_sources; i++)

@@ -57,6 +57,7 @@ struct dataset_file_request {
     const char *tokenizer;      /* directory or file */
     const char *template;       /* NULL: plain text */
     int32_t max_length;         /* for the report; 0: not looked at */
+    size_t threads;             /* 0: all */
     const char *out;
     const struct dataset_watcher *watcher;
 };

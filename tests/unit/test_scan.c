@@ -11,6 +11,7 @@
 #include "data/tokenizer/bpe.h"
 #include "data/tokenizer/classes.h"
 #include "data/tokenizer/cuts.h"
+#include "data/tokenizer/normalize.h"
 #include "data/tokenizer/scan.h"
 #include "data/tokenizer/split.h"
 #include "data/tokenizer/utf8.h"
@@ -266,6 +267,27 @@ static void test_merges(void **state)
     bpe_work_free(&w);
 }
 
+/* ---- composing ---- */
+
+/* utf8proc takes U+11A7 for a trailing jamo and loses it; the references leave it. */
+static void test_nfc_keeps_u11a7(void **state)
+{
+    (void)state;
+    static const char text[] = "\xEC\x96\xB4\xE1\x86\xA7\xE1\x86\xA8"
+                               "e\xCC\x81";
+    static const char want[] = "\xEC\x96\xB4\xE1\x86\xA7\xE1\x86\xA8"
+                               "\xC3\xA9";
+    const struct normalizer z = {.steps = {{.kind = NORMALIZE_NFC}}, .count = 1};
+    struct normalizer_work w;
+    const char *out;
+    size_t n;
+    normalizer_work_init(&w);
+    assert_int_equal(normalizer_apply(&z, &w, text, sizeof text - 1, 1, 1, &out, &n), OK);
+    assert_int_equal(n, sizeof want - 1);
+    assert_memory_equal(out, want, n);
+    normalizer_work_free(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -273,6 +295,7 @@ int main(void)
         cmocka_unit_test(test_splitters_on_every_character),
         cmocka_unit_test(test_only_known_patterns_are_scanned),
         cmocka_unit_test(test_merges),
+        cmocka_unit_test(test_nfc_keeps_u11a7),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

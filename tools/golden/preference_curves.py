@@ -331,7 +331,9 @@ def tolerance(golden, metric, step):
     if metric == "rewards/accuracies":
         margin = abs(values["rewards/margins"])
         return 1e-6 if margin > max(1e-4 * margin, fp32) else None
-    return max(size, 1e-6)
+    if metric == "kl":
+        return max(size, fp32 / golden["config"]["beta"])
+    return max(size, 1e-6) if metric.startswith("logits/") else size
 
 
 def one_curve(cria, data, name, check):

@@ -126,6 +126,7 @@ struct kern_head {
     float *dw;          /* [V, C] += sum_s dlogp[s] d logp_s / d W; NULL: not wanted */
     const int32_t *dw_row; /* [num_dw_rows] ascending: dw has only these rows of W, in this order */
     int32_t num_dw_rows;   /* 0: dw has all of them */
+    int late_dw;           /* head_backward_weight will follow, in the same scratch */
 };
 
 /* How many supervised rows and words of the vocabulary a backend's head takes at once. */

@@ -389,7 +389,7 @@ enum status tokenizer_encode(const struct tokenizer *t, struct tokenizer_scratch
     struct job j = {t, s, out, e};
     if (n > TEXT_MAX)
         return err_set(e, ERR_DATA, "a text of %zu bytes; at most %zu go in one call", n, TEXT_MAX);
-    words_claim(s->words, t->serial);
+    TRY(words_claim(s->words, t->serial, e));
     if (utf8_valid_prefix(text, n) != n) {
         buf_clear(&s->clean);
         enum status failed = utf8_append_lossy(&s->clean, text, n);

@@ -40,16 +40,7 @@ struct words {
     uint64_t owner; /* serial of the tokenizer they are of; 0: there are none */
 };
 
-struct words *words_create(void)
-{
-    struct words *w = mem_calloc(1, sizeof *w);
-    if (!w) return NULL;
-    w->buckets = mem_calloc((size_t)1 << SHORT_BITS, sizeof *w->buckets);
-    w->longs = mem_calloc((size_t)1 << LONG_BITS, sizeof *w->longs);
-    if (w->buckets && w->longs) return w;
-    words_destroy(w);
-    return NULL;
-}
+struct words *words_create(void) { return mem_calloc(1, sizeof(struct words)); }
 
 void words_destroy(struct words *w)
 {
@@ -59,14 +50,24 @@ void words_destroy(struct words *w)
     mem_free(w);
 }
 
-void words_claim(struct words *w, uint64_t serial)
+static enum status make_room(struct words *w, struct err *e)
 {
-    if (w->owner == serial) return;
+    if (!w->buckets) w->buckets = mem_calloc((size_t)1 << SHORT_BITS, sizeof *w->buckets);
+    if (!w->longs) w->longs = mem_calloc((size_t)1 << LONG_BITS, sizeof *w->longs);
+    if (w->buckets && w->longs) return OK;
+    return err_set(e, ERR_MEMORY, "no memory for the tokenizer's words");
+}
+
+enum status words_claim(struct words *w, uint64_t serial, struct err *e)
+{
+    if (w->owner == serial) return OK;
+    TRY(make_room(w, e));
     if (w->owner) {
         memset(w->buckets, 0, sizeof *w->buckets << SHORT_BITS);
         memset(w->longs, 0, sizeof *w->longs << LONG_BITS);
     }
     w->owner = serial;
+    return OK;
 }
 
 /* `readable`: bytes that are there from text on, n or more. */

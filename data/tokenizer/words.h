@@ -25,8 +25,9 @@ struct words; /* heap; one a thread */
 struct words *words_create(void); /* NULL without memory */
 void words_destroy(struct words *w);
 
-/* The words belong to the tokenizer with this serial from now on; those of another are dropped. */
-void words_claim(struct words *w, uint64_t serial);
+/* The words belong to the tokenizer with this serial from now on; those of another are dropped. The
+ * first claim takes the tables' memory: ERR_MEMORY. */
+MUST_CHECK enum status words_claim(struct words *w, uint64_t serial, struct err *e);
 
 /* What makes ids of a word that is not in the cache. */
 struct word_maker {

@@ -36,11 +36,11 @@ static size_t chunk_scratch(const struct kern_head *h)
     return (size_align(rows * (size_t)h->V, 16) + rows * (size_t)h->C + rows) * sizeof(float);
 }
 
-/* head_backward_weight, which follows where no gradient of the weight was wanted, needs a chunk. */
 size_t cpu_head_scratch(const struct device *d, const struct kern_head *h)
 {
     (void)d;
-    size_t chunk = chunk_scratch(h), stream = h->dw ? 0 : cpu_head_stream_scratch(h);
+    size_t chunk = h->dw || h->late_dw ? chunk_scratch(h) : 0;
+    size_t stream = h->dw ? 0 : cpu_head_stream_scratch(h);
     return chunk > stream ? chunk : stream;
 }
 

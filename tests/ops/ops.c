@@ -301,7 +301,8 @@ static struct kern_head head_arguments(struct op_run *r)
                               .sum_p2 = c->extras ? at(r, HEAD_P2) : NULL,
                               .dx = at(r, HEAD_DXS),
                               .dlogp = fused ? at(r, HEAD_DLOGP) : NULL,
-                              .dw = fused ? at(r, HEAD_DW) : NULL};
+                              .dw = fused ? at(r, HEAD_DW) : NULL,
+                              .late_dw = c->late};
 }
 
 static size_t head_scratch(const struct device *d, struct op_run *r)

@@ -329,6 +329,7 @@ static struct kern_head head_args(const struct node *n)
         h.dlogp = r->dlogp;
         h.dw = weight->grad;
     }
+    h.late_dw = weight && !h.dw;
     return h;
 }
 

@@ -250,7 +250,7 @@ struct kernels {
     void (*adamw)(struct device *d, const struct kern_adamw *a);
 };
 
-extern const struct kernels kernels_cpu;  /* fp32, OpenBLAS and OpenMP */
+extern const struct kernels kernels_cpu;  /* fp32, oneDNN or a CBLAS, OpenMP */
 extern const struct kernels kernels_null; /* computes nothing: shapes, plans and tests of graphs */
 
 /* Opens the backend of this name ("cpu", "null") with so many CPU threads (0: all cores this

@@ -34,7 +34,7 @@ LIBRARIES = [
     (r"hdf5.*\.h", ["data/store"]),
     (r"((cuda|cublas|cudnn|nvrtc|cooperative_groups).*|mma\.h)", ["kernels/cuda"]),
     (r"(nccl|mpi).*\.h", ["trainer/dist"]),
-    (r"(cblas|openblas).*\.h", ["kernels"]),
+    (r"(cblas|openblas|dnnl).*\.h", ["kernels"]),
     (r"yaml\.h", ["trainer/config"]),
     (r"(histedit|editline|readline|history)\.h", ["trainer/cli"]),
     (r"(pcre2|utf8proc)\.h", ["data"]),

@@ -1,5 +1,5 @@
-/* replay.c - a training step's base products alone, as plain cblas_sgemm calls: the ceiling of a
- * step on this machine and this BLAS.
+/* replay.c - a training step's base products alone, one library call each: the ceiling of a step
+ * on this machine with this library.
  *
  *     cria train CONFIG --profile N            writes output_dir/profile.json
  *     bench_replay profile.json [--repeat N] [--json FILE]
@@ -12,8 +12,6 @@
  *
  * Prints the table of the profile with the replay's time beside each op that has products.
  */
-#include <cblas.h>
-#undef I /* <complex.h>, which OpenBLAS includes, wants to have it */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +19,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "kernels/cpu/blas.h"
 #include "kernels/profile.h"
 
 enum { OPERANDS_EACH = 5, REPEATS_MAX = 1000 };
@@ -170,25 +169,20 @@ static void fill_operands(const struct replay *r)
 
 /* --- running --- */
 
-static void gemm(enum CBLAS_TRANSPOSE ta, enum CBLAS_TRANSPOSE tb, int M, int N, int K,
-                 const float *a, int lda, const float *b, int ldb, int add, float *c, int ldc)
-{
-    cblas_sgemm(CblasRowMajor, ta, tb, M, N, K, 1.f, a, lda, b, ldb, add ? 1.f : 0.f, c, ldc);
-}
-
 /* `rows` of them from s on, `words` of the vocabulary from v on. */
 static void run_head_cut(const struct call *c, int32_t s, int32_t rows, int32_t v, int32_t words)
 {
     const struct profile_product *p = &c->p;
     const float *x = c->x.here + (size_t)s * (size_t)p->ldx;
     const float *w = c->w.here + (size_t)v * (size_t)p->I;
-    gemm(CblasNoTrans, CblasTrans, rows, words, p->I, x, p->ldx, w, p->I, 0, c->y.here, p->ldy);
+    cpu_gemm_once(BLAS_PLAIN, BLAS_TURNED, rows, words, p->I, x, p->ldx, w, p->I, 0, c->y.here,
+                  p->ldy);
     if (c->dx.here)
-        gemm(CblasNoTrans, CblasNoTrans, rows, p->I, words, c->y.here, p->ldy, w, p->I, v > 0,
-             c->dx.here + (size_t)s * (size_t)p->I, p->I);
+        cpu_gemm_once(BLAS_PLAIN, BLAS_PLAIN, rows, p->I, words, c->y.here, p->ldy, w, p->I, v > 0,
+                      c->dx.here + (size_t)s * (size_t)p->I, p->I);
     if (c->dw.here)
-        gemm(CblasTrans, CblasNoTrans, words, p->I, rows, c->y.here, p->ldy, x, p->ldx, 1,
-             c->dw.here + (size_t)v * (size_t)p->I, p->I);
+        cpu_gemm_once(BLAS_TURNED, BLAS_PLAIN, words, p->I, rows, c->y.here, p->ldy, x, p->ldx, 1,
+                      c->dw.here + (size_t)v * (size_t)p->I, p->I);
 }
 
 static void run_head(const struct call *c)
@@ -206,14 +200,14 @@ static void run_call(const struct call *c)
     if (p->chunk)
         run_head(c);
     else if (c->op == PROFILE_linear_forward)
-        gemm(CblasNoTrans, CblasTrans, p->N, p->O, p->I, c->x.here, p->ldx, c->w.here, p->I,
-             p->accumulate, c->y.here, p->ldy);
+        cpu_gemm_once(BLAS_PLAIN, BLAS_TURNED, p->N, p->O, p->I, c->x.here, p->ldx, c->w.here, p->I,
+                      p->accumulate, c->y.here, p->ldy);
     else if (c->op == PROFILE_linear_by_input)
-        gemm(CblasNoTrans, CblasNoTrans, p->N, p->I, p->O, c->y.here, p->ldy, c->w.here, p->I,
-             p->accumulate, c->x.here, p->ldx);
+        cpu_gemm_once(BLAS_PLAIN, BLAS_PLAIN, p->N, p->I, p->O, c->y.here, p->ldy, c->w.here, p->I,
+                      p->accumulate, c->x.here, p->ldx);
     else
-        gemm(CblasTrans, CblasNoTrans, p->O, p->I, p->N, c->y.here, p->ldy, c->x.here, p->ldx, 1,
-             c->w.here, p->I);
+        cpu_gemm_once(BLAS_TURNED, BLAS_PLAIN, p->O, p->I, p->N, c->y.here, p->ldy, c->x.here,
+                      p->ldx, 1, c->w.here, p->I);
 }
 
 static void run_once(struct replay *r, int repeat)

@@ -5,10 +5,12 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "kernels/cpu/blas.h"
 
 static enum status cpu_open(struct device *d, struct err *e)
 {
     TRY(cpu_simd_choose(e));
+    TRY(cpu_blas_choose(e));
     d->type = DTYPE_F32;
     static int all; /* before anybody asked for fewer */
     if (!all) all = omp_get_max_threads();
@@ -19,16 +21,11 @@ static enum status cpu_open(struct device *d, struct err *e)
 
 static void cpu_close(struct device *d) { (void)d; }
 
-/* OpenBLAS tells its version and the core it chose kernels for; another CBLAS has no such call. */
-extern char *openblas_get_config(void) __attribute__((weak));
-extern char *openblas_get_corename(void) __attribute__((weak));
-
 static void cpu_describe(const struct device *d, char *out, size_t size)
 {
-    const char *blas = openblas_get_config ? openblas_get_config() : "another CBLAS";
-    const char *core = openblas_get_corename ? openblas_get_corename() : "";
-    snprintf(out, size, "cpu %s, %s, core %s, %d threads", cpu_simd_name(cpu_simd), blas, core,
-             d->threads);
+    char blas[192];
+    cpu_blas_describe(blas, sizeof blas);
+    snprintf(out, size, "cpu %s, %s, %d threads", cpu_simd_name(cpu_simd), blas, d->threads);
 }
 
 /* mem_pages aligns to a page, so 256 is met. */

@@ -1,11 +1,11 @@
-/* linear.c - the dense products, through the CBLAS.
+/* linear.c - the dense products, through blas.h.
  *
  * y = x w^T + bias + addend;  dx (+)= dy w;  dw += dy^T x;  db += column sums of dy
  * x [N, I], w [O, I], y [N, O], row-major with row strides; w without.
  * FLOPs 2 N I O each. The addend is put into y first and the product added to it (beta = 1), so
  * a residual costs one copy, or nothing in place; the bias is one fused pass with that copy.
  * One row (decoding) reads each weight once, so it is a pass over w at memory speed and no GEMM.
- * Deterministic: blas.c cuts the products so that OpenBLAS is.
+ * Deterministic: blas.c cuts the products so that their library is.
  * db: threads own columns; rows go in blocks of 256 whose sums are added in order.
  */
 #include "kernels/cpu/blas.h"

@@ -53,6 +53,27 @@ static void test_levels(void **state)
     device_close(&d);
 }
 
+/* So does the library behind the products. */
+static void test_products(void **state)
+{
+    struct device d = {0};
+    struct err e = {0};
+    char text[256];
+    (void)state;
+    assert_int_equal(setenv("CRIA_GEMM", "cblas", 1), 0);
+    assert_int_equal(device_open(&d, "cpu", 1, &e), OK);
+    d.k->describe(&d, text, sizeof text);
+    assert_null(strstr(text, "oneDNN"));
+    device_close(&d);
+    assert_int_equal(setenv("CRIA_GEMM", "mkl", 1), 0);
+    assert_int_equal(device_open(&d, "cpu", 1, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.message, "mkl"));
+    assert_non_null(strstr(e.hint, "onednn"));
+    assert_int_equal(unsetenv("CRIA_GEMM"), 0);
+    assert_int_equal(device_open(&d, "cpu", 1, &e), OK);
+    device_close(&d);
+}
+
 static void test_memory(void **state)
 {
     struct device d;
@@ -144,9 +165,10 @@ static void test_nan_travels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),      cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_memory),     cmocka_unit_test(test_null),
-        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_nan_travels),
+        cmocka_unit_test(test_names),       cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_products),    cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_null),        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_nan_travels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -156,6 +156,9 @@ static void check_blas(struct doctor *d, struct device *device)
     const char *set = getenv("OPENBLAS_NUM_THREADS");
     if (!c->warning && set)
         warn(c, "OPENBLAS_NUM_THREADS=%s is set: unset it and use the key threads", set);
+    if (!c->warning && !strstr(c->found, "oneDNN") && !strstr(c->found, "portable"))
+        warn(c,
+             "install oneDNN (Debian: libdnnl-dev) and build again: its products are faster here");
 }
 
 static void check_gemm(struct doctor *d, struct device *device)

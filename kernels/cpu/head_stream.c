@@ -5,7 +5,7 @@
  * top), and dx = sum_v e_v W_v are kept. A block that raises top by d first multiplies them by
  * exp(-d). At the end p = e / sum e, so dx = W[target] - dx / sum e.
  *
- * FLOPs: 2 S C V for the logits, the same for dx. Bytes: W twice for 2048 rows; a block of logits
+ * FLOPs: 2 S C V for the logits, the same for dx. Bytes: W twice for 1024 rows; a block of logits
  * is written by one product, swept twice and read by the other without leaving the cache, which
  * is what makes this the faster form; a weight gradient needs sum e before the first product with
  * x, and takes the form of head.c. Deterministic: a row is swept by one thread, blocks in order,
@@ -16,7 +16,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/head.h"
 
-enum { ROWS = 2048, WORDS = 1024 };
+enum { ROWS = 1024, WORDS = 1024 };
 
 /* Of one row, over the blocks so far. */
 struct running {

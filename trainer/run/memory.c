@@ -1,5 +1,6 @@
 #include "run/memory.h"
 
+#include <limits.h>
 #include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -63,6 +64,17 @@ void memory_steady(void)
 #endif
 }
 
+#define WORKSPACE_LIMIT (1 << 25) /* bytes; glibc takes no more */
+
+void memory_hold(struct memory_account *a)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, WORKSPACE_LIMIT);
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
+#endif
+    a->held = 1;
+}
+
 static size_t heap_in_use(void)
 {
 #ifdef __GLIBC__
@@ -85,7 +97,7 @@ static size_t look(struct memory_account *a)
 {
     char text[4096];
 #ifdef __GLIBC__
-    malloc_trim(0);
+    if (!a->held) malloc_trim(0);
 #endif
     if (!read_text("/proc/self/status", text, sizeof text)) text[0] = 0;
     size_t code = growth(&a->code, line_bytes(text, "RssFile:") + line_bytes(text, "RssShmem:"));

@@ -44,12 +44,18 @@ const char *memory_item_text(enum memory_item i);
 struct memory_account {
     size_t item[NUM_MEMORY_ITEMS];
     size_t code, anonymous, heap; /* of the process when last looked at */
+    int held;         /* freed blocks stay */
     size_t transient; /* the most that a start holds for a moment: see memory_note_peak */
 };
 
 /* Makes the heap return what is freed, for the rest of the process: call it before all else, or
  * freed blocks may stay and later peaks are higher than planned. */
 void memory_steady(void);
+
+/* From here on freed blocks stay: oneDNN takes what it packs into anew for every product, and pages
+ * that came fresh from the system each time would cost a tenth of a step. What products took is
+ * then still there when the account looks. */
+void memory_hold(struct memory_account *a);
 
 void memory_begin(struct memory_account *a);
 void memory_take(struct memory_account *a, enum memory_item i);

@@ -258,6 +258,8 @@ static enum status open_align(struct session *s, struct err *e)
     return align_init(&s->align, &s->preferences, &most, e);
 }
 
+enum { HOLD_FROM = 1 << 28 }; /* bytes of arenas; below, products pack into blocks of the heap */
+
 /* Lets the BLAS take what it will ever want, and sees how fast it is. A plan for no device is made
  * for the CPU. */
 static enum status warm_up(struct session *s, struct err *e)
@@ -268,6 +270,7 @@ static enum status warm_up(struct session *s, struct err *e)
         d = &cpu;
     }
     size_t before = memory_peak();
+    if (s->engine.memory.run + s->engine.memory.step >= HOLD_FROM) memory_hold(&s->memory);
     double peak = device_gemm_peak(d, PEAK_SECONDS);
     enum status status = engine_touch_products(&s->engine, d, e);
     memory_note_peak(&s->memory, before);

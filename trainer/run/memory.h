@@ -44,7 +44,7 @@ const char *memory_item_text(enum memory_item i);
 struct memory_account {
     size_t item[NUM_MEMORY_ITEMS];
     size_t code, anonymous, heap; /* of the process when last looked at */
-    int held;         /* freed blocks stay */
+    int held;                     /* freed blocks stay */
     size_t transient; /* the most that a start holds for a moment: see memory_note_peak */
 };
 

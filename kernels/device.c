@@ -12,20 +12,52 @@ static const struct {
 size_t dtype_size(enum dtype t) { return dtypes[t].size; }
 const char *dtype_name(enum dtype t) { return dtypes[t].name; }
 
-static const struct kernels *const backends[] = {&kernels_cpu, &kernels_null};
+/* kernels_cuda is NULL in a program without it. */
+static const struct kernels *const backends[] = {&kernels_cpu, &kernels_null, &kernels_cuda};
+static const struct {
+    const char *name;
+    enum dtype type; /* unless another one is asked for */
+} names[] = {{"cpu", DTYPE_F32}, {"null", DTYPE_F32}, {"cuda", DTYPE_BF16}};
 enum { NUM_BACKENDS = sizeof backends / sizeof *backends };
+
+static int find_backend(const char *name)
+{
+    int i = 0;
+    while (i < NUM_BACKENDS && strcmp(names[i].name, name) != 0) i++;
+    return i;
+}
+
+enum status device_open_type(struct device *d, const char *name, enum dtype type, int threads,
+                             struct err *e)
+{
+    int i = find_backend(name);
+    *d = (struct device){.threads = threads, .type = type};
+    if (i == NUM_BACKENDS) {
+        err_set(e, ERR_CONFIG, "no device is called \"%s\"", name);
+        return err_hint(e, "use device: cpu");
+    }
+    if (!backends[i]) {
+        err_set(e, ERR_DEVICE, "this cria was built without CUDA");
+        return err_hint(e, "build it where nvcc is found, or use device: cpu");
+    }
+    TRY(backends[i]->open(d, e));
+    d->k = backends[i];
+    return OK;
+}
 
 enum status device_open(struct device *d, const char *name, int threads, struct err *e)
 {
-    *d = (struct device){.threads = threads};
-    for (int i = 0; i < NUM_BACKENDS; i++) {
-        if (strcmp(backends[i]->name, name) != 0) continue;
-        TRY(backends[i]->open(d, e));
-        d->k = backends[i];
-        return OK;
-    }
-    err_set(e, ERR_CONFIG, "no device is called \"%s\"", name);
-    return err_hint(e, "use device: cpu");
+    int i = find_backend(name);
+    return device_open_type(d, name, i < NUM_BACKENDS ? names[i].type : DTYPE_F32, threads, e);
+}
+
+const char *device_best(struct err *why)
+{
+    struct device d;
+    *why = (struct err){0};
+    if (!&kernels_cuda || device_open(&d, "cuda", 0, why)) return "cpu";
+    device_close(&d);
+    return "cuda";
 }
 
 void device_close(struct device *d)

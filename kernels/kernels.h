@@ -144,13 +144,18 @@ struct kern_adamw {
     const float *scale;   /* device scalar; not finite: nothing is changed */
     float lr, beta1, beta2, eps, weight_decay;
     float bias1, bias2; /* bc_1, bc_2 */
+    void *data;         /* [n] of a bf16 device: the new parameters, rounded; NULL: not wanted */
+    /* param NULL: data is all there is; it is updated in fp32 and rounded stochastically, element
+     * i by word (first + i) % 4 of counter ((first + i) / 4, 0, 0, 0). first: a multiple of 4. */
+    struct rng_key rounding;
+    uint64_t first;
 };
 
 struct kernels {
     const char *name;
 
     /* --- device and memory --- */
-    /* d->threads holds the wish, 0 = all: ERR_DEVICE, ERR_MEMORY. */
+    /* d->threads holds the wish, 0 = all; d->type too: ERR_DEVICE, ERR_MEMORY, ERR_UNSUPPORTED. */
     enum status (*open)(struct device *d, struct err *e);
     void (*close)(struct device *d);
     /* What decides the bits of results beside the inputs: libraries, versions, core type, threads.
@@ -252,10 +257,21 @@ struct kernels {
 
 extern const struct kernels kernels_cpu;  /* fp32, oneDNN or a CBLAS, OpenMP */
 extern const struct kernels kernels_null; /* computes nothing: shapes, plans and tests of graphs */
+/* NVIDIA GPUs, bf16 or fp32. In a program that is linked with kernels/cuda, or with its emulation.
+ */
+extern const struct kernels kernels_cuda __attribute__((weak));
 
-/* Opens the backend of this name ("cpu", "null") with so many CPU threads (0: all cores this
- * process may use). ERR_CONFIG for an unknown one, and what `open` returns. */
+/* Opens the backend of this name ("cpu", "null", "cuda") with so many CPU threads (0: all cores
+ * this process may use). "cuda" computes in bf16. ERR_CONFIG for an unknown one, ERR_DEVICE where
+ * this program has no such backend, and what `open` returns. */
 MUST_CHECK enum status device_open(struct device *d, const char *name, int threads, struct err *e);
+/* The same in `type`. ERR_UNSUPPORTED: not on this device. */
+MUST_CHECK enum status device_open_type(struct device *d, const char *name, enum dtype type,
+                                        int threads, struct err *e);
+
+/* "cuda" where one can be opened, else "cpu"; then, if this program has the backend, *why says in
+ * one line what is missing (e->code is set), for whoever wants to be told. */
+const char *device_best(struct err *why);
 void device_close(struct device *d); /* a zeroed one is fine */
 
 /* Sustained fp32 (or device-type) GEMM rate in FLOP/s, measured now on one square product for

@@ -9,9 +9,11 @@
 
 static enum status cpu_open(struct device *d, struct err *e)
 {
+    if (d->type != DTYPE_F32)
+        return err_set(e, ERR_UNSUPPORTED, "the CPU computes in f32, not in %s",
+                       dtype_name(d->type));
     TRY(cpu_simd_choose(e));
     TRY(cpu_blas_choose(e));
-    d->type = DTYPE_F32;
     static int all; /* before anybody asked for fewer */
     if (!all) all = omp_get_max_threads();
     omp_set_num_threads(d->threads > 0 ? d->threads : all);

@@ -14,7 +14,6 @@
 
 static enum status null_open(struct device *d, struct err *e)
 {
-    d->type = DTYPE_F32;
     if (d->threads > 0) omp_set_num_threads(d->threads);
     d->threads = omp_get_max_threads();
     return OK;

@@ -24,7 +24,15 @@ static void add(struct op_run *r, const char *name, enum op_role role, int32_t r
                                                 .high = 1};
 }
 
-static float *at(struct op_run *r, int buffer) { return r->b[buffer].device; }
+/* The same of what is fp32 on every device. */
+static void add_floats(struct op_run *r, const char *name, enum op_role role, int32_t rows,
+                       int32_t cols, int gradient)
+{
+    add(r, name, role, rows, cols, 0, gradient);
+    r->b[r->num_buffers - 1].floats = 1;
+}
+
+static void *at(struct op_run *r, int buffer) { return r->b[buffer].device; }
 static int32_t ld(struct op_run *r, int buffer) { return r->b[buffer].ld; }
 static enum op_role dx_role(struct op_run *r) { return r->c->accumulate ? OP_ADD : OP_OUT; }
 
@@ -35,15 +43,15 @@ static void embedding_declare(struct op_run *r)
     add(r, "table", OP_IN, r->c->V, r->c->C, 0, EMB_DTABLE);
     add(r, "dout", OP_IN, r->c->N, r->c->C, 0, -1);
     add(r, "out", OP_OUT, r->c->N, r->c->C, 0, EMB_DOUT);
-    add(r, "dtable", OP_ADD, r->c->V, r->c->C, 0, -1);
+    add_floats(r, "dtable", OP_ADD, r->c->V, r->c->C, -1);
 }
 
 static void embedding_device(struct device *d, struct op_run *r, void *scratch)
 {
     const struct op_case *c = r->c;
     (void)scratch;
-    d->k->embedding_forward(d, at(r, EMB_OUT), at(r, EMB_TABLE), r->n.ids, c->N, c->C);
-    d->k->embedding_backward(d, at(r, EMB_DTABLE), at(r, EMB_DOUT), r->n.ids, c->N, c->C);
+    d->k->embedding_forward(d, at(r, EMB_OUT), at(r, EMB_TABLE), r->on_device->ids, c->N, c->C);
+    d->k->embedding_backward(d, at(r, EMB_DTABLE), at(r, EMB_DOUT), r->on_device->ids, c->N, c->C);
 }
 
 /* --- norm --- */
@@ -55,9 +63,9 @@ static void norm_declare(struct op_run *r)
     add(r, "w", OP_IN, 1, D, 0, r->c->frozen ? -1 : NORM_DW);
     add(r, "dy", OP_IN, N, G * D, 1, -1);
     add(r, "y", OP_OUT, N, G * D, 1, NORM_DY);
-    add(r, "rstd", OP_OUT, N, G, 0, -1);
+    add_floats(r, "rstd", OP_OUT, N, G, -1);
     add(r, "dx", dx_role(r), N, G * D, 1, -1);
-    add(r, "dw", OP_ADD, 1, D, 0, -1);
+    add_floats(r, "dw", OP_ADD, 1, D, -1);
 }
 
 static size_t norm_scratch(const struct device *d, struct op_run *r)
@@ -79,7 +87,7 @@ static void norm_device(struct device *d, struct op_run *r, void *scratch)
 
 static void rope_declare(struct op_run *r)
 {
-    add(r, "table", OP_IN, 64, r->c->D, 0, -1);
+    add_floats(r, "table", OP_IN, 64, r->c->D, -1);
     add(r, "x", OP_IN_PLACE, r->c->N, r->c->G * r->c->D, 1, ROPE_DX);
     add(r, "dx", OP_IN_PLACE, r->c->N, r->c->G * r->c->D, 1, -1);
 }
@@ -88,9 +96,9 @@ static void rope_device(struct device *d, struct op_run *r, void *scratch)
 {
     const struct op_case *c = r->c;
     (void)scratch;
-    d->k->rope(d, at(r, ROPE_X), at(r, ROPE_TABLE), r->n.position, c->N, c->G, c->D, ld(r, ROPE_X),
-               0);
-    d->k->rope(d, at(r, ROPE_DX), at(r, ROPE_TABLE), r->n.position, c->N, c->G, c->D,
+    d->k->rope(d, at(r, ROPE_X), at(r, ROPE_TABLE), r->on_device->position, c->N, c->G, c->D,
+               ld(r, ROPE_X), 0);
+    d->k->rope(d, at(r, ROPE_DX), at(r, ROPE_TABLE), r->on_device->position, c->N, c->G, c->D,
                ld(r, ROPE_DX), 1);
 }
 
@@ -106,14 +114,14 @@ static void linear_declare(struct op_run *r)
     add(r, "dy", OP_IN, c->N, c->O, 1, -1);
     add(r, "y", c->in_place ? OP_IN_PLACE : OP_OUT, c->N, c->O, 1, LIN_DY);
     add(r, "dx", dx_role(r), c->N, c->I, 1, -1);
-    add(r, "dw", OP_ADD, c->O, c->I, 0, -1);
-    add(r, "db", OP_ADD, 1, c->O, 0, -1);
+    add_floats(r, "dw", OP_ADD, c->O, c->I, -1);
+    add_floats(r, "db", OP_ADD, 1, c->O, -1);
 }
 
 static void linear_device(struct device *d, struct op_run *r, void *scratch)
 {
     const struct op_case *c = r->c;
-    const float *addend = c->in_place ? at(r, LIN_Y) : c->addend ? at(r, LIN_ADDEND) : NULL;
+    const void *addend = c->in_place ? at(r, LIN_Y) : c->addend ? at(r, LIN_ADDEND) : NULL;
     (void)scratch;
     d->k->linear_forward(d, at(r, LIN_Y), at(r, LIN_X), at(r, LIN_W),
                          c->bias ? at(r, LIN_BIAS) : NULL, addend, c->N, c->I, c->O, ld(r, LIN_Y),
@@ -133,17 +141,17 @@ static void lora_declare(struct op_run *r)
     static const char *const b_name[] = {"b0", "b1", "b2"}, *const db_name[] = {"db0", "db1",
                                                                                 "db2"};
     add(r, "x", OP_IN, c->N, c->I, 1, c->frozen ? -1 : LORA_DX);
-    add(r, "a", OP_IN, r->n.ranks, c->I, 0, LORA_DA);
+    add_floats(r, "a", OP_IN, r->n.ranks, c->I, LORA_DA);
     for (int i = 0; i < OP_PARTS; i++)
-        add(r, b_name[i], OP_IN, r->n.parts[i].out, r->n.parts[i].rank, 0,
-            i < c->parts ? LORA_DB + i : -1);
+        add_floats(r, b_name[i], OP_IN, r->n.parts[i].out, r->n.parts[i].rank,
+                   i < c->parts ? LORA_DB + i : -1);
     add(r, "dy", OP_IN, c->N, r->n.outputs, 1, -1);
     add(r, "y", OP_ADD, c->N, r->n.outputs, 1, LORA_DY);
-    add(r, "h", OP_OUT, c->N, r->n.ranks, 0, -1);
+    add_floats(r, "h", OP_OUT, c->N, r->n.ranks, -1);
     add(r, "dx", dx_role(r), c->N, c->I, 1, -1);
-    add(r, "da", OP_ADD, r->n.ranks, c->I, 0, -1);
+    add_floats(r, "da", OP_ADD, r->n.ranks, c->I, -1);
     for (int i = 0; i < OP_PARTS; i++)
-        add(r, db_name[i], OP_ADD, r->n.parts[i].out, r->n.parts[i].rank, 0, -1);
+        add_floats(r, db_name[i], OP_ADD, r->n.parts[i].out, r->n.parts[i].rank, -1);
 }
 
 static struct kern_lora lora_arguments(struct op_run *r)
@@ -152,17 +160,18 @@ static struct kern_lora lora_arguments(struct op_run *r)
         r->n.parts[i].b = at(r, LORA_B + i);
         r->n.parts[i].db = at(r, LORA_DB + i);
     }
-    return (struct kern_lora){.N = r->c->N,
-                              .I = r->c->I,
-                              .R = r->n.ranks,
-                              .ldx = ld(r, LORA_X),
-                              .ldy = ld(r, LORA_Y),
-                              .x = at(r, LORA_X),
-                              .a = at(r, LORA_A),
-                              .h = at(r, LORA_H),
-                              .parts = r->n.parts,
-                              .num_parts = r->c->parts,
-                              .dropout = {r->c->p, r->n.key, r->n.document, r->n.position}};
+    return (struct kern_lora){
+        .N = r->c->N,
+        .I = r->c->I,
+        .R = r->n.ranks,
+        .ldx = ld(r, LORA_X),
+        .ldy = ld(r, LORA_Y),
+        .x = at(r, LORA_X),
+        .a = at(r, LORA_A),
+        .h = at(r, LORA_H),
+        .parts = r->n.parts,
+        .num_parts = r->c->parts,
+        .dropout = {r->c->p, r->n.key, r->on_device->document, r->on_device->position}};
 }
 
 static size_t lora_scratch(const struct device *d, struct op_run *r)
@@ -190,7 +199,7 @@ static void attention_declare(struct op_run *r)
     add(r, "v", OP_IN, r->n.key_rows, kv, 1, train ? ATT_DV : -1);
     add(r, "do", OP_IN, r->n.rows, q, 1, -1);
     add(r, "o", OP_OUT, r->n.rows, q, 1, ATT_DO);
-    add(r, "lse", OP_OUT, r->n.rows, c->H, 0, -1);
+    add_floats(r, "lse", OP_OUT, r->n.rows, c->H, -1);
     add(r, "dq", OP_OUT, r->n.rows, q, 1, -1);
     add(r, "dk", OP_OUT, r->n.key_rows, kv, 1, -1);
     add(r, "dv", OP_OUT, r->n.key_rows, kv, 1, -1);
@@ -206,7 +215,7 @@ static struct kern_attention attention_arguments(struct op_run *r)
                                    .D = c->D,
                                    .window = c->window,
                                    .scale = OP_SCALE,
-                                   .segments = r->n.segments,
+                                   .segments = r->on_device->segments,
                                    .num_segments = r->n.num_segments,
                                    .first_row = r->n.first_row,
                                    .q = at(r, ATT_Q),
@@ -269,16 +278,16 @@ static void head_declare(struct op_run *r)
     const struct op_case *c = r->c;
     add(r, "x", OP_IN, c->N, c->C, 1, HEAD_DX);
     add(r, "w", OP_IN, c->V, c->C, 0, c->frozen ? -1 : HEAD_DW);
-    add(r, "dlogp", OP_IN, c->S, 1, 0, -1);
-    add(r, "logp", OP_OUT, c->S, 1, 0, HEAD_DLOGP);
-    add(r, "lse", OP_OUT, c->S, 1, 0, -1);
-    add(r, "mean_logit", OP_OUT, c->S, 1, 0, -1);
-    add(r, "hit", OP_OUT, c->S, 1, 0, -1);
-    add(r, "entropy", OP_OUT, c->S, 1, 0, -1);
-    add(r, "sum_p2", OP_OUT, c->S, 1, 0, -1);
+    add_floats(r, "dlogp", OP_IN, c->S, 1, -1);
+    add_floats(r, "logp", OP_OUT, c->S, 1, HEAD_DLOGP);
+    add_floats(r, "lse", OP_OUT, c->S, 1, -1);
+    add_floats(r, "mean_logit", OP_OUT, c->S, 1, -1);
+    add_floats(r, "hit", OP_OUT, c->S, 1, -1);
+    add_floats(r, "entropy", OP_OUT, c->S, 1, -1);
+    add_floats(r, "sum_p2", OP_OUT, c->S, 1, -1);
     add(r, "dx_s", OP_OUT, c->S, c->C, 0, -1);
     add(r, "dx", dx_role(r), c->N, c->C, 1, -1);
-    add(r, "dw", OP_ADD, c->V, c->C, 0, -1);
+    add_floats(r, "dw", OP_ADD, c->V, c->C, -1);
 }
 
 static struct kern_head head_arguments(struct op_run *r)
@@ -291,12 +300,12 @@ static struct kern_head head_arguments(struct op_run *r)
                               .ldx = ld(r, HEAD_X),
                               .x = at(r, HEAD_X),
                               .w = at(r, HEAD_W),
-                              .row = r->n.position,
-                              .target = r->n.ids,
+                              .row = r->on_device->position,
+                              .target = r->on_device->ids,
                               .logp = at(r, HEAD_LOGP),
                               .lse = at(r, HEAD_LSE),
                               .mean_logit = at(r, HEAD_MEAN),
-                              .hit = r->n.hit,
+                              .hit = r->on_device->hit,
                               .entropy = c->extras ? at(r, HEAD_ENTROPY) : NULL,
                               .sum_p2 = c->extras ? at(r, HEAD_P2) : NULL,
                               .dx = at(r, HEAD_DXS),
@@ -319,15 +328,18 @@ static void head_device(struct device *d, struct op_run *r, void *scratch)
     d->k->head_backward_input(d, at(r, HEAD_DX), at(r, HEAD_DLOGP), &h, c->N, ld(r, HEAD_DX),
                               c->accumulate);
     if (c->late) d->k->head_backward_weight(d, at(r, HEAD_DW), at(r, HEAD_DLOGP), &h, scratch);
-    for (int32_t s = 0; s < c->S; s++) at(r, HEAD_HIT)[s] = r->n.hit[s];
+    float hit[OP_INTS];
+    d->k->download(d, r->n.hit, r->on_device->hit, sizeof r->n.hit);
+    for (int32_t s = 0; s < c->S; s++) hit[s] = r->n.hit[s];
+    d->k->upload(d, at(r, HEAD_HIT), hit, (size_t)c->S * sizeof *hit);
 }
 
 /* --- optimiser --- */
 
 static void grad_norm_declare(struct op_run *r)
 {
-    add(r, "grad", OP_IN, 1, r->c->N, 0, -1);
-    add(r, "out", OP_OUT, 1, 2, 0, -1);
+    add_floats(r, "grad", OP_IN, 1, r->c->N, -1);
+    add_floats(r, "out", OP_OUT, 1, 2, -1);
 }
 
 static size_t grad_norm_scratch(const struct device *d, struct op_run *r)
@@ -343,11 +355,11 @@ static void grad_norm_device(struct device *d, struct op_run *r, void *scratch)
 
 static void adamw_declare(struct op_run *r)
 {
-    add(r, "grad", OP_IN, 1, r->c->N, 0, -1);
-    add(r, "scale", OP_IN, 1, 1, 0, -1);
-    add(r, "param", OP_IN_PLACE, 1, r->c->N, 0, -1);
-    add(r, "m", OP_IN_PLACE, 1, r->c->N, 0, -1);
-    add(r, "v", OP_IN_PLACE, 1, r->c->N, 0, -1);
+    add_floats(r, "grad", OP_IN, 1, r->c->N, -1);
+    add_floats(r, "scale", OP_IN, 1, 1, -1);
+    add_floats(r, "param", OP_IN_PLACE, 1, r->c->N, -1);
+    add_floats(r, "m", OP_IN_PLACE, 1, r->c->N, -1);
+    add_floats(r, "v", OP_IN_PLACE, 1, r->c->N, -1);
     r->b[ADAM_V].low = 0;
 }
 
@@ -377,9 +389,9 @@ static void adamw_device(struct device *d, struct op_run *r, void *scratch)
 #define adamw_scratch NULL
 
 const struct op_row op_rows[NUM_OPS] = {
-#define X(name)                                                   \
-    [OP_##name] = {#name,         name##_declare, name##_scratch, \
-                   name##_device, exact_##name,   naive_##name},
+#define X(name, bf16)                                                           \
+    [OP_##name] = {#name,         bf16,         name##_declare, name##_scratch, \
+                   name##_device, exact_##name, naive_##name},
     OPS(X)
 #undef X
 };

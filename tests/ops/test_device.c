@@ -131,7 +131,19 @@ static void test_not_finite(void **state)
         float grad[3] = {1, bad[i], 2}, out[2], p[3] = {1, 2, 3}, m[3] = {4, 5, 6},
               v[3] = {7, 8, 9};
         double scratch[1];
-        struct kern_adamw a = {3, p, m, v, grad, out + 1, 0.1f, 0.9f, 0.999f, 1e-8f, 0.1f, 1, 1};
+        struct kern_adamw a = {.n = 3,
+                               .param = p,
+                               .m = m,
+                               .v = v,
+                               .grad = grad,
+                               .scale = out + 1,
+                               .lr = 0.1f,
+                               .beta1 = 0.9f,
+                               .beta2 = 0.999f,
+                               .eps = 1e-8f,
+                               .weight_decay = 0.1f,
+                               .bias1 = 1,
+                               .bias2 = 1};
         assert_true(d.k->grad_norm_scratch(&d, 3) <= sizeof scratch);
         d.k->grad_norm(&d, out, grad, 3, 1, i == 0 ? 0.f : 1.f, scratch);
         assert_false(isfinite(out[0]));

@@ -1,0 +1,267 @@
+#include "kernels/emu/runtime.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <deque>
+#include <map>
+#include <vector>
+
+#include "kernels/emu/block.h"
+
+/* What a stream does next: work, or wait until `event` has been recorded `wanted` times. */
+struct task {
+    std::function<void()> work;
+    struct emu_event *event;
+    uint64_t wanted;
+};
+
+struct emu_stream {
+    std::deque<struct task> queue;
+};
+
+struct emu_event {
+    uint64_t asked, recorded;
+};
+
+static std::vector<struct emu_stream *> streams;
+
+/* --- streams and events --- */
+
+static int can_run(const struct emu_stream *s)
+{
+    if (s->queue.empty()) return 0;
+    const struct task &t = s->queue.front();
+    return !t.event || t.event->recorded >= t.wanted;
+}
+
+static void run_one(struct emu_stream *s)
+{
+    struct task t = s->queue.front();
+    s->queue.pop_front();
+    if (t.work) t.work();
+}
+
+/* Streams take turns, at random, until done() holds. */
+static void run_until(const std::function<bool()> &done)
+{
+    while (!done()) {
+        size_t first = emu::draw() % (streams.size() + !streams.size()), i = 0;
+        while (i < streams.size() && !can_run(streams[(first + i) % streams.size()])) i++;
+        if (i == streams.size()) emu::fail("streams wait for an event that nobody records");
+        run_one(streams[(first + i) % streams.size()]);
+    }
+}
+
+void emu_enqueue(cudaStream_t s, std::function<void()> work)
+{
+    if (!s) emu::fail("work for the default stream");
+    s->queue.push_back({std::move(work), NULL, 0});
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
+{
+    *out = new emu_stream;
+    streams.push_back(*out);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t s)
+{
+    run_until([s] { return s->queue.empty(); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t s)
+{
+    if (!s) return cudaSuccess;
+    cudaStreamSynchronize(s);
+    for (size_t i = 0; i < streams.size(); i++)
+        if (streams[i] == s) streams.erase(streams.begin() + (long)i--);
+    delete s;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
+{
+    s->queue.push_back({NULL, e, e->asked});
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
+{
+    *out = new emu_event();
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    if (e) cudaEventSynchronize(e);
+    delete e;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+    uint64_t now = ++e->asked;
+    emu_enqueue(s, [e, now] { e->recorded = now; });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    run_until([e] { return e->recorded >= e->asked; });
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind,
+                            cudaStream_t s)
+{
+    if (bytes) emu_enqueue(s, [=] { memmove(to, from, bytes); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                              size_t width, size_t height, enum cudaMemcpyKind, cudaStream_t s)
+{
+    if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
+    emu_enqueue(s, [=] {
+        for (size_t r = 0; r < height; r++)
+            memmove((char *)to + r * to_pitch, (const char *)from + r * from_pitch, width);
+    });
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
+{
+    if (bytes) emu_enqueue(s, [=] { memset(p, value, bytes); });
+    return cudaSuccess;
+}
+
+/* --- memory --- */
+
+enum { PAGE = 4096, ALIGN = 256, SLACK = 0xA5 };
+
+struct allocation {
+    char *pages;
+    size_t mapped, bytes;
+};
+
+static std::map<void *, struct allocation> allocations;
+static size_t limit = (size_t)8 << 30, used;
+
+static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+cudaError_t cudaMalloc(void **out, size_t bytes)
+{
+    *out = NULL;
+    if (bytes > limit - used) return cudaErrorMemoryAllocation;
+    size_t padded = round_up(bytes ? bytes : 1, ALIGN), inner = round_up(padded, PAGE);
+    size_t mapped = inner + 2 * PAGE;
+    void *p = mmap(NULL, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return cudaErrorMemoryAllocation;
+    char *at = (char *)p + PAGE;
+    if (mprotect(at, inner, PROT_READ | PROT_WRITE)) return cudaErrorMemoryAllocation;
+    *out = at + inner - padded;
+    memset(*out, 0xff, bytes);
+    memset((char *)*out + bytes, SLACK, padded - bytes);
+    allocations[*out] = {(char *)p, mapped, bytes};
+    used += bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *p)
+{
+    if (!p) return cudaSuccess;
+    auto found = allocations.find(p);
+    if (found == allocations.end()) return cudaErrorInvalidValue;
+    for (struct emu_stream *s : streams) cudaStreamSynchronize(s); /* as CUDA's does */
+    const struct allocation &a = found->second;
+    const unsigned char *end = (const unsigned char *)a.pages + a.mapped - PAGE;
+    for (const unsigned char *b = (const unsigned char *)p + a.bytes; b < end; b++)
+        if (*b != SLACK) emu::fail("memory of %zu bytes was written behind its end", a.bytes);
+    used -= a.bytes;
+    munmap(a.pages, a.mapped);
+    allocations.erase(found);
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned)
+{
+    *out = aligned_alloc(PAGE, round_up(bytes ? bytes : 1, PAGE));
+    return *out ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+    free(p);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
+{
+    *free_bytes = limit - used;
+    *total = limit;
+    return cudaSuccess;
+}
+
+void emu_set_memory(size_t bytes) { limit = bytes > used ? bytes : used; }
+
+/* --- the device --- */
+
+static int devices = 1;
+static cudaError_t answer = cudaSuccess;
+
+void emu_set_devices(int count, cudaError_t a)
+{
+    devices = count;
+    answer = a;
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = devices;
+    return answer;
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    return device < devices ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int)
+{
+    *p = {};
+    snprintf(p->name, sizeof p->name, "emulator");
+    p->major = 9;
+    p->multiProcessorCount = 4;
+    p->totalGlobalMem = limit;
+    p->sharedMemPerBlockOptin = emu::SHARED_MAX;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = 13000;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version) { return cudaDriverGetVersion(version); }
+
+cudaError_t cudaGetLastError(void) { return cudaSuccess; }
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInsufficientDriver:
+        return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    default: return "another error";
+    }
+}
+
+void emu_set_seed(uint64_t seed) { emu::set_seed(seed); }

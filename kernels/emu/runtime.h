@@ -1,0 +1,92 @@
+/* runtime.h - the part of the CUDA runtime that kernels/cuda uses, for the host.
+ *
+ * Names and arguments are CUDA's. A stream is a queue: what is put into it happens only when
+ * somebody waits, and several streams then take turns drawn from the seed, held only by their
+ * events. So a missing wait between streams, a host buffer that is used again too early, or a
+ * result that is read before it is there shows as wrong numbers, as on a device but every time.
+ *
+ * Device memory is host memory: filled with NaN, its last 256 bytes before an unmapped page; an
+ * unmapped page lies before it too. Bytes behind the size asked for are looked at when it is
+ * freed. cudaMalloc fails, as a device's does, behind emu_memory_limit.
+ */
+#ifndef CRIA_KERNELS_EMU_RUNTIME_H
+#define CRIA_KERNELS_EMU_RUNTIME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef int cudaError_t;
+enum {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorNoDevice = 100,
+    cudaErrorLaunchFailure = 719
+};
+
+enum cudaMemcpyKind {
+    cudaMemcpyHostToDevice = 1,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice
+};
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0 };
+
+typedef struct emu_stream *cudaStream_t;
+typedef struct emu_event *cudaEvent_t;
+
+struct cudaDeviceProp {
+    char name[256];
+    int major, minor, multiProcessorCount;
+    size_t totalGlobalMem, sharedMemPerBlockOptin;
+};
+
+const char *cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError(void);
+cudaError_t cudaGetDeviceCount(int *count);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device);
+cudaError_t cudaDriverGetVersion(int *version);
+cudaError_t cudaRuntimeGetVersion(int *version);
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total);
+cudaError_t cudaMalloc(void **out, size_t bytes);
+cudaError_t cudaFree(void *p);
+cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void *p);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t s);
+cudaError_t cudaStreamSynchronize(cudaStream_t s);
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t e);
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
+cudaError_t cudaEventSynchronize(cudaEvent_t e);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t s);
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                              size_t width, size_t height, enum cudaMemcpyKind kind,
+                              cudaStream_t s);
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s);
+
+/* Seeds the schedule of blocks, threads and streams; 0: blocks in order. */
+void emu_set_seed(uint64_t seed);
+
+/* How many devices there are (1), and what the driver says when asked (cudaSuccess). */
+void emu_set_devices(int count, cudaError_t answer);
+/* Bytes of device memory there are in all; starts at 8 GB. */
+void emu_set_memory(size_t bytes);
+
+#ifdef __cplusplus
+}
+
+#include <functional>
+
+/* Puts work into a stream. */
+void emu_enqueue(cudaStream_t s, std::function<void()> work);
+#endif
+
+#endif

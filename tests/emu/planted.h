@@ -1,0 +1,54 @@
+/* planted.h - small kernels, each right and with one fault planted.
+ *
+ * A fault is caught when its run ends the process or gives a wrong result; what is right must
+ * pass every time.
+ */
+#ifndef CRIA_TESTS_EMU_PLANTED_H
+#define CRIA_TESTS_EMU_PLANTED_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* name, what runs, what is wrong with it, whether TSan must see it every time */
+#define PLANTED(X)                                                                           \
+    X(sums, "two sums over a block", NULL, 0)                                                \
+    X(sums_no_barrier, "two sums over a block", "no barrier before the parts are read", 1)   \
+    X(sums_reused, "two sums over a block", "the parts are written while still read", 1)     \
+    X(turn, "lanes turned by shared memory", NULL, 0)                                        \
+    X(turn_no_sync, "lanes turned by shared memory", "no __syncwarp", 1)                     \
+    X(product, "a product in a pipeline", NULL, 0)                                           \
+    X(product_no_wait, "a product in a pipeline", "copies are not waited for", 0)            \
+    X(product_no_barrier, "a product in a pipeline", "others' copies are not waited for", 1) \
+    X(product_reused, "a product in a pipeline", "a buffer is filled while still read", 1)   \
+    X(product_past_end, "a product in a pipeline", "a tile lies past shared memory", 0)      \
+    X(product_in_flight, "a product in a pipeline", "copies are under way at the end", 0)    \
+    X(masked, "causal sums", NULL, 0)                                                        \
+    X(masked_by_one, "causal sums", "a row sees one key too many", 0)                        \
+    X(masked_past_end, "causal sums", "one element is read past the end", 0)                 \
+    X(masked_wrote_past, "causal sums", "one element is written past the end", 0)            \
+    X(vote, "a vote of some lanes", NULL, 0)                                                 \
+    X(vote_divergent, "a vote of some lanes", "a full mask in a branch", 0)                  \
+    X(vote_left, "a vote of some lanes", "some leave before a barrier", 0)                   \
+    X(streams, "two streams", NULL, 0)                                                       \
+    X(streams_no_event, "two streams", "one does not wait for the other", 0)                 \
+    X(streams_host, "two streams", "the host's buffer is used again too early", 0)           \
+    X(streams_early, "two streams", "the result is read before it is there", 0)
+
+enum planted {
+#define X(name, what, fault, ordered) PLANTED_##name,
+    PLANTED(X)
+#undef X
+        NUM_PLANTED
+};
+
+/* 0: the result was right. */
+int planted_run(enum planted p, uint64_t seed);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

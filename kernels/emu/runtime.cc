@@ -259,6 +259,7 @@ const char *cudaGetErrorString(cudaError_t error)
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorInsufficientDriver:
         return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNotSupported: return "operation not supported";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     default: return "another error";
     }

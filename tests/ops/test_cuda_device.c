@@ -1,0 +1,291 @@
+/* test_cuda_device.c - the backend around its kernels, in emulation: finding a device, memory and
+ * copies of any size, and the updates that only a bf16 device has. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "kernels/emu/runtime.h"
+#include "kernels/kernels.h"
+
+static struct device open_cuda(enum dtype type)
+{
+    struct device d;
+    struct err e = {0};
+    assert_int_equal(device_open_type(&d, "cuda", type, 0, &e), OK);
+    return d;
+}
+
+static void *take(struct device *d, size_t bytes)
+{
+    struct err e = {0};
+    void *p = NULL;
+    assert_int_equal(d->k->alloc(d, bytes, &p, &e), OK);
+    assert_int_equal((uintptr_t)p % 256, 0);
+    return p;
+}
+
+static void sync(struct device *d)
+{
+    struct err e = {0};
+    assert_int_equal(d->k->sync(d, &e), OK);
+}
+
+static void test_finding(void **state)
+{
+    static const struct {
+        int count;
+        cudaError_t answer;
+        const char *message, *hint;
+    } cases[] = {
+        {0, cudaSuccess, "no NVIDIA GPU", "device: cpu"},
+        {0, cudaErrorNoDevice, "no NVIDIA GPU", "device: cpu"},
+        {0, cudaErrorInsufficientDriver, "the NVIDIA driver is too old", "update the driver"},
+        {0, cudaErrorInvalidValue, "cannot be used", "nvidia-smi"},
+    };
+    struct device d = {0};
+    struct err e = {0};
+    char text[320];
+    (void)state;
+    assert_string_equal(device_best(&e), "cuda");
+    assert_int_equal(e.code, OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        emu_set_devices(cases[i].count, cases[i].answer);
+        assert_int_equal(device_open(&d, "cuda", 0, &e), ERR_DEVICE);
+        assert_non_null(strstr(e.message, cases[i].message));
+        assert_non_null(strstr(e.hint, cases[i].hint));
+        assert_null(strchr(e.message, '\n'));
+        assert_string_equal(device_best(&e), "cpu");
+        assert_int_equal(e.code, ERR_DEVICE);
+        device_close(&d);
+    }
+    emu_set_devices(1, cudaSuccess);
+    assert_int_equal(device_open_type(&d, "cuda", DTYPE_F16, 0, &e), ERR_UNSUPPORTED);
+    device_close(&d);
+    assert_int_equal(device_open_type(&d, "cpu", DTYPE_BF16, 0, &e), ERR_UNSUPPORTED);
+    assert_int_equal(device_open(&d, "cuda", 0, &e), OK);
+    assert_int_equal(d.type, DTYPE_BF16);
+    d.k->describe(&d, text, sizeof text);
+    assert_non_null(strstr(text, "emulator"));
+    device_close(&d);
+}
+
+/* Copies larger than a staging half, at odd sizes, one behind the other. */
+static void test_copies(void **state)
+{
+    enum { N = (9 << 20) + 13 };
+    struct device d = open_cuda(DTYPE_F32);
+    unsigned char *from = malloc(N), *back = malloc(N);
+    char *to = take(&d, N + 5);
+    (void)state;
+    assert_true(from && back);
+    for (int round = 0; round < 2; round++) {
+        emu_set_seed((uint64_t)round);
+        for (size_t i = 0; i < N; i++) from[i] = (unsigned char)(i * 7 + i / 251 + (size_t)round);
+        d.k->upload(&d, to, from, N);
+        d.k->upload(&d, to + N, "abcde", 5);
+        memset(from, 0xee, 100); /* an upload has taken its bytes */
+        d.k->download(&d, back, to, N);
+        for (size_t i = 100; i < N; i++) assert_true(back[i] == from[i]);
+        for (size_t i = 0; i < 100; i++)
+            assert_true(back[i] == (unsigned char)(i * 7 + (size_t)round));
+    }
+    for (int i = 0; i < 5000; i++) /* many small ones go round both halves */
+        d.k->upload(&d, to + 4 * (size_t)i, &i, sizeof i);
+    d.k->copy_rows(&d, to + 40000, 8, to, 4, 100, 4);
+    d.k->zero(&d, to, 8);
+    d.k->download(&d, back, to, 50000);
+    for (int i = 2; i < 5000; i++) assert_memory_equal(back + 4 * i, &i, sizeof i);
+    for (int i = 0; i < 100; i++) assert_memory_equal(back + 40000 + 8 * i, &i, sizeof i);
+    for (int i = 0; i < 8; i++) assert_int_equal(back[i], 0);
+    sync(&d);
+    d.k->release(&d, to, N + 5);
+    device_close(&d);
+    free(from);
+    free(back);
+}
+
+/* fp32 on the host's side, bf16 on the device's, rounded to the nearest even. */
+static void test_floats(void **state)
+{
+    enum { N = 1500001 };
+    static const struct {
+        float from, to;
+    } known[] = {{1, 1},
+                 {1.00390625f, 1},         /* a tie, down to even */
+                 {1.01171875f, 1.015625f}, /* a tie, up to even */
+                 {-3.3333333f, -3.328125f},
+                 {3.4e38f, INFINITY},
+                 {-INFINITY, -INFINITY}};
+    enum { KNOWN = sizeof known / sizeof *known };
+    struct device d = open_cuda(DTYPE_BF16);
+    float *from = malloc(N * sizeof *from), *back = malloc(N * sizeof *back);
+    void *to = take(&d, N * 2);
+    (void)state;
+    assert_true(from && back);
+    for (int i = 0; i < N; i++) from[i] = i < KNOWN ? known[i].from : (float)(i % 256);
+    from[N - 1] = NAN;
+    d.k->upload_floats(&d, to, from, N);
+    d.k->download_floats(&d, back, to, N);
+    for (int i = 0; i < N - 1; i++) assert_true(back[i] == (i < KNOWN ? known[i].to : from[i]));
+    assert_true(isnan(back[N - 1]));
+    d.k->release(&d, to, N * 2);
+    device_close(&d);
+    free(from);
+    free(back);
+}
+
+static void test_memory(void **state)
+{
+    struct device d = open_cuda(DTYPE_BF16);
+    struct err e = {0};
+    unsigned char bytes[1000];
+    void *p = take(&d, sizeof bytes), *q = NULL;
+    (void)state;
+    d.k->download(&d, bytes, p, sizeof bytes);
+    for (size_t i = 0; i < sizeof bytes; i++) assert_int_equal(bytes[i], 0);
+    emu_set_memory(0); /* what is used already is all there is */
+    assert_int_equal(d.k->alloc(&d, 1, &q, &e), ERR_MEMORY);
+    assert_null(q);
+    assert_non_null(strstr(e.message, "0 of"));
+    emu_set_memory((size_t)8 << 30);
+    assert_int_equal(d.k->alloc(&d, 1, &q, &e), OK);
+    d.k->release(&d, q, 1);
+    d.k->release(&d, p, sizeof bytes);
+    d.k->release(&d, NULL, 0);
+    sync(&d);
+    device_close(&d);
+}
+
+static void test_refusal(void **state)
+{
+    struct device d = open_cuda(DTYPE_F32);
+    struct err e = {0};
+    struct segment s = {.length = 1};
+    struct kern_attention a = {
+        .N = 1, .H = 1, .KV = 1, .D = 257, .segments = &s, .num_segments = 1};
+    (void)state;
+    d.k->attention_forward(&d, &a, NULL);
+    assert_int_equal(d.k->sync(&d, &e), ERR_DEVICE);
+    assert_non_null(strstr(e.message, "heads of more than 256"));
+    device_close(&d);
+}
+
+enum { PARAMS = 4099 };
+
+struct adam {
+    float *param, *m, *v, *grad, *scale;
+    void *data;
+};
+
+static struct adam adam_make(struct device *d)
+{
+    struct adam a;
+    float values[PARAMS], one = 1;
+    float **all[] = {&a.param, &a.m, &a.v, &a.grad};
+    for (int i = 0; i < 4; i++) {
+        *all[i] = take(d, sizeof values);
+        rng_fill_uniform(rng_key((uint64_t)i, RNG_INIT, 0), values, PARAMS, i == 2 ? 0 : -1, 1);
+        d->k->upload(d, *all[i], values, sizeof values);
+        if (i == 0) {
+            a.data = take(d, PARAMS * dtype_size(d->type));
+            d->k->upload_floats(d, a.data, values, PARAMS);
+        }
+    }
+    a.scale = take(d, sizeof one);
+    d->k->upload(d, a.scale, &one, sizeof one);
+    return a;
+}
+
+static void adam_free(struct device *d, struct adam *a)
+{
+    void *all[] = {a->param, a->m, a->v, a->grad, a->scale, a->data};
+    for (int i = 0; i < 6; i++) d->k->release(d, all[i], 0);
+}
+
+static struct kern_adamw arguments(const struct adam *a, int masters, uint64_t step)
+{
+    return (struct kern_adamw){.n = PARAMS,
+                               .param = masters ? a->param : NULL,
+                               .m = a->m,
+                               .v = a->v,
+                               .grad = a->grad,
+                               .scale = a->scale,
+                               .lr = 1e-3f,
+                               .beta1 = 0.9f,
+                               .beta2 = 0.999f,
+                               .eps = 1e-8f,
+                               .bias1 = 1,
+                               .bias2 = 1,
+                               .data = a->data,
+                               .rounding = rng_key(7, RNG_ROUND, step),
+                               .first = 8};
+}
+
+/* The copy is the parameter, rounded. */
+static void test_masters(void **state)
+{
+    struct device d = open_cuda(DTYPE_BF16);
+    struct adam a = adam_make(&d);
+    struct kern_adamw k = arguments(&a, 1, 0);
+    float param[PARAMS], data[PARAMS], again[PARAMS];
+    (void)state;
+    d.k->adamw(&d, &k);
+    d.k->download(&d, param, a.param, sizeof param);
+    d.k->download_floats(&d, data, a.data, PARAMS);
+    d.k->upload_floats(&d, a.data, param, PARAMS);
+    d.k->download_floats(&d, again, a.data, PARAMS);
+    assert_memory_equal(data, again, sizeof data);
+    adam_free(&d, &a);
+    device_close(&d);
+}
+
+/* Without masters: each value is a neighbour of the exact one, and right in the mean. */
+static void test_stochastic_rounding(void **state)
+{
+    enum { STEPS = 64 };
+    struct device d = open_cuda(DTYPE_BF16), exact = open_cuda(DTYPE_F32);
+    double bias = 0, error = 0;
+    (void)state;
+    for (uint64_t step = 0; step < STEPS; step++) {
+        struct adam a = adam_make(&d), b = adam_make(&exact);
+        struct kern_adamw k = arguments(&a, 0, step), l = arguments(&b, 1, step);
+        float from[PARAMS], rounded[PARAMS], right[PARAMS];
+        d.k->download_floats(&d, from, a.data, PARAMS);
+        exact.k->upload(&exact, b.param, from, sizeof from);
+        d.k->adamw(&d, &k);
+        exact.k->adamw(&exact, &l);
+        d.k->download_floats(&d, rounded, a.data, PARAMS);
+        exact.k->download(&exact, right, b.param, sizeof right);
+        for (int i = 0; i < PARAMS; i++) {
+            double off = (double)rounded[i] - (double)right[i];
+            assert_true(fabs(off) <= fabs((double)right[i]) / 128 + 1e-30);
+            bias += off, error += fabs(off);
+        }
+        adam_free(&d, &a);
+        adam_free(&exact, &b);
+    }
+    assert_true(error / PARAMS / STEPS > 1e-5); /* something was rounded */
+    assert_true(fabs(bias) < 0.02 * error);
+    device_close(&d);
+    device_close(&exact);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_finding),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_floats),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_refusal),
+        cmocka_unit_test(test_masters),
+        cmocka_unit_test(test_stochastic_rounding),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

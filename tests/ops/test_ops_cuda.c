@@ -1,0 +1,81 @@
+/* test_ops_cuda.c - the op-case table on the device "cuda", in fp32 and bf16: parity with fp64,
+ * guards, the same bits whatever the schedule. Linked with the emulator (test_ops_emulated) or
+ * with the CUDA backend (test_ops_cuda, which is skipped without a GPU). */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "ops/harness.h"
+
+/* Of the emulator: 0 runs blocks in order, another number in an order of its own. */
+extern void emu_set_seed(uint64_t seed) __attribute__((weak));
+
+static void set_seed(uint64_t seed)
+{
+    if (emu_set_seed) emu_set_seed(seed);
+}
+
+static void test_table(void **state)
+{
+    const struct op_setting *s = *state;
+    for (int i = 0; i < num_op_cases; i++) {
+        struct op_run r;
+        set_seed((uint64_t)i);
+        run_make(&r, i, s->type);
+        run_exact(&r);
+        run_naive(&r);
+        run_device(&r, s);
+        run_compare(&r);
+        run_free(&r);
+    }
+}
+
+static void test_same_bits(void **state)
+{
+    const struct op_setting *s = *state;
+    for (int i = 0; i < num_op_cases; i++) {
+        struct op_run r;
+        size_t n;
+        run_make(&r, i, s->type);
+        set_seed(0);
+        float *one = run_snapshot(&r, s, &n);
+        set_seed(1000 + (uint64_t)i);
+        float *other = run_snapshot(&r, s, &n);
+        if (memcmp(one, other, n * sizeof *one) != 0)
+            fail_msg("case %d (%s): another schedule gives other bits", i, op_rows[r.c->op].name);
+        free(one);
+        free(other);
+        run_free(&r);
+    }
+}
+
+static struct op_setting fp32 = {"cuda", DTYPE_F32, 0}, bf16 = {"cuda", DTYPE_BF16, 0};
+
+#define IN(type, test)                              \
+    {                                               \
+#test " in " #type, test, NULL, NULL, &type \
+    }
+
+int main(void)
+{
+    struct device d;
+    struct err e = {0};
+    const struct CMUnitTest tests[] = {
+        IN(fp32, test_table),
+        IN(bf16, test_table),
+        IN(fp32, test_same_bits),
+        IN(bf16, test_same_bits),
+    };
+    if (device_open(&d, "cuda", 0, &e)) {
+        print_message("skipped: %s\n", e.message);
+        return 77;
+    }
+    device_close(&d);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -130,8 +130,6 @@ static const struct bad table[] = {
      "c.yaml:6:20: lr_scheduler_type: 'cosin' is not linear,", "did you mean cosine?", 0},
     {"config: a stage of later", "append c.yaml stage: ppo", "train c.yaml", 2,
      "c.yaml:6:8: stage: ppo is not supported yet", "this version knows pt, sft, dpo,", 0},
-    {"config: a device of later", "append c.yaml device: cuda", "train c.yaml", 2,
-     "c.yaml:6:9: device: cuda is not supported yet", "this version knows auto, cpu or null", 0},
     {"config: a precision of later", "append c.yaml precision: fp16", "train c.yaml", 2,
      "c.yaml:6:12: precision: fp16 is not supported yet", "this version knows auto, fp32 or bf16", 0},
     {"config: a key of later", "append c.yaml neftune_noise_alpha: 5", "train c.yaml", 2,

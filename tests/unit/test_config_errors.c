@@ -93,7 +93,7 @@ static const struct {
     {"stage: ppo\n", NULL, ERR_UNSUPPORTED, 1, "stage: ppo is not supported yet",
      "pt, sft, dpo, kto"},
     {"precision: fp16\n", NULL, ERR_UNSUPPORTED, 1, "precision: fp16 is not supported yet", ""},
-    {"device: cuda\n", NULL, ERR_UNSUPPORTED, 1, "device: cuda is not supported yet", "cpu"},
+    {"device: tpu\n", NULL, ERR_CONFIG, 1, "device: 'tpu' is not auto, cpu, null or cuda", ""},
     {"adapter: qlora\n", NULL, ERR_UNSUPPORTED, 1, "finetuning: qlora is not supported yet", ""},
     {"sync_ref_model: true\n", NULL, ERR_UNSUPPORTED, 1, "sync_ref_model is not supported yet", ""},
     /* preferences */

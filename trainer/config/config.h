@@ -60,7 +60,12 @@ enum config_lr_scheduler_type {
 };
 enum config_optim { CONFIG_OPTIM_ADAMW };
 enum config_finetuning { CONFIG_FULL, CONFIG_LORA };
-enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_NULL };
+enum config_device {
+    CONFIG_DEVICE_AUTO,
+    CONFIG_DEVICE_CPU,
+    CONFIG_DEVICE_NULL,
+    CONFIG_DEVICE_CUDA
+};
 enum config_precision { CONFIG_PRECISION_AUTO, CONFIG_PRECISION_FP32, CONFIG_PRECISION_BF16 };
 enum config_gradient_checkpointing { CONFIG_CHECKPOINT_NONE, CONFIG_CHECKPOINT_FULL };
 enum config_metric_for_best_model {

@@ -162,9 +162,8 @@
       "run the reference over the data once, before the first step, and keep what it says in the " \
       "cache beside output_dir for this and later runs") \
     S("Machine") \
-    X(device, CHOICE, "auto", WORDS("auto", "cpu", "null") \
-      LATER("cuda", "gpu"), ALWAYS, \
-      "where to compute; null computes nothing and only plans") \
+    X(device, CHOICE, "auto", WORDS("auto", "cpu", "null", "cuda"), ALWAYS, \
+      "where to compute; auto: the GPU if there is one; null computes nothing and only plans") \
     X(threads, INT, "0", RANGE(0, 4096), ALWAYS, \
       "CPU threads; 0: all cores the process may use") \
     X(precision, CHOICE, "auto", WORDS("auto", "fp32", "bf16") \

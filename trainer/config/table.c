@@ -193,6 +193,7 @@ static const struct {
     {KEY_save_dtype, "float32", "fp32"},
     {KEY_save_dtype, "float16", "fp16"},
     {KEY_save_dtype, "bfloat16", "bf16"},
+    {KEY_device, "gpu", "cuda"},
     {KEY_precision, "float32", "fp32"},
     {KEY_precision, "no", "fp32"},
     {KEY_precision, "bfloat16", "bf16"},

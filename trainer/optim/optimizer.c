@@ -28,6 +28,7 @@ static struct kern_adamw arguments(const struct param *p, const struct adamw_opt
         .weight_decay = p->flags & PARAM_VECTOR ? 0 : (float)o->weight_decay,
         .bias1 = (float)(1 - pow(o->beta1, (double)t)),
         .bias2 = (float)(1 - pow(o->beta2, (double)t)),
+        .data = p->data != (void *)p->master ? p->data : NULL,
     };
 }
 

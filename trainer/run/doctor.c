@@ -189,9 +189,14 @@ static void check_gpu(struct doctor *d)
 {
     struct doctor_check *c = add(d, "gpu");
     int there = io_exists("/dev/nvidia0");
-    snprintf(c->found, sizeof c->found, "%s; this build computes on the CPU only",
-             there ? "an NVIDIA GPU" : "none");
-    if (there) warn(c, "the GPU stays idle");
+    struct device device = {0};
+    struct err e = {0};
+    enum status status = device_open(&device, "cuda", 0, &e);
+    if (!status) device.k->describe(&device, c->found, sizeof c->found);
+    device_close(&device);
+    if (!status) return;
+    snprintf(c->found, sizeof c->found, "%s: %s", there ? "not used" : "none", e.message);
+    if (there) warn(c, "the GPU stays idle: %s", e.hint);
 }
 
 /* --- libraries --- */

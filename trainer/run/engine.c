@@ -55,7 +55,10 @@ static int differs(const void *context, const struct param *p)
 enum status engine_describe(struct engine *g, const struct engine_options *o, struct err *e)
 {
     *g = (struct engine){.options = *o};
-    TRY(device_open(&g->device, o->device, o->threads, e));
+    if (o->fp32)
+        TRY(device_open_type(&g->device, o->device, DTYPE_F32, o->threads, e));
+    else
+        TRY(device_open(&g->device, o->device, o->threads, e));
     TRY(model_create(&g->model, o->config, &g->params, e));
     if (o->lora) TRY(add_adapter(g, o->lora, e));
     set_trainable(g);

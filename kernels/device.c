@@ -194,8 +194,9 @@ static enum status touch_product(struct device *d, int kind, int32_t rows, int32
     rows = clamp(rows, 1, TOUCH_ROWS);
     cols = clamp(cols, 1, clamp(TOUCH_RESULT / rows, TOUCH_COLS_MIN, TOUCH_COLS_MAX));
     depth = clamp(depth, 1, clamp(TOUCH_OPERAND / rows, 1, TOUCH_DEPTH));
-    const size_t each = dtype_size(d->type), r = (size_t)rows, c = (size_t)cols;
-    const size_t k = (size_t)depth, bytes[3] = {r * c * each, r * k * each, k * c * each};
+    const size_t each = dtype_size(d->type), of_result = kind == 2 ? sizeof(float) : each;
+    const size_t r = (size_t)rows, c = (size_t)cols, k = (size_t)depth;
+    const size_t bytes[3] = {r * c * of_result, r * k * each, k * c * each};
     void *m[3];
     TRY(alloc_all(d, m, bytes, 3, e));
     if (kind == 0) product(d, 0, m, rows, depth, cols);

@@ -211,7 +211,9 @@ static enum status plan_all(struct engine *g, struct err *e)
     const struct loader_limits *t = &g->options.train_limits, *v = &g->options.eval_limits;
     if (g->options.train) {
         struct tokens tokens = device_tokens(g, t->max_rows, t->max_segments);
+        if (g->has_lora) lora_set_dropout(&g->lora, (struct rng_key){0}, &tokens);
         record(g, 1, &tokens, t->max_supervised);
+        if (g->has_lora) lora_clear_dropout(&g->lora);
         TRY(plan_one(g, &g->train_plan, e));
         g->memory.scratch = size_max(g->memory.scratch, optimizer_scratch(&g->device, &g->params));
     }

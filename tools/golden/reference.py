@@ -1,8 +1,8 @@
 """Training as transformers, PEFT and torch do it, over documents given as ids and weights.
 
 A document is (ids, weights), whole; weights[i] = 1 says that ids[i] is to be predicted.
-Everything is fp32, each document runs alone (nothing to pad, nothing to leak), a step's loss is
-the sum of its supervised tokens' losses over their number.
+Everything is fp32 unless another type is asked for, each document runs alone (nothing to pad,
+nothing to leak), a step's loss is the sum of its supervised tokens' losses over their number.
 """
 
 import torch
@@ -10,10 +10,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 
-def load_model(folder, adapter=None, trainable=False):
-    """A model folder as fp32, with the adapter on top if there is one."""
+def load_model(folder, adapter=None, trainable=False, dtype=torch.float32):
+    """A model folder in dtype, with the adapter (of fp32) on top if there is one."""
     model, info = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+        folder, dtype=dtype, attn_implementation="eager", output_loading_info=True)
     problems = {k: v for k, v in info.items() if v}
     if problems:
         raise ValueError(f"{folder}: {problems}")
@@ -49,7 +49,7 @@ def document_nll(model, ids, weights):
     weights = torch.tensor(weights[1:], dtype=torch.float32)
     logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
     rows = weights.nonzero()[:, 0]
-    logps = torch.log_softmax(logits[rows], dim=-1)
+    logps = torch.log_softmax(logits[rows].float(), dim=-1)
     return -(logps.gather(1, ids[1:][rows, None])[:, 0] * weights[rows]).sum()
 
 

@@ -147,6 +147,16 @@ template <class T> DEVICE float through(float f) { return to_float(from_float<T>
 
 /* --- packs: V elements at once --- */
 
+/* A device stops at a misaligned pack; a host's processor may not. */
+DEVICE void expect_aligned(const void *p, size_t bytes)
+{
+#ifdef CUDA_EMU
+    if ((uintptr_t)p % bytes) emu::fail("%p wants an alignment of %zu", p, bytes);
+#else
+    (void)p, (void)bytes;
+#endif
+}
+
 template <class T> struct pack {
     enum { V = 16 / sizeof(T) };
 };
@@ -154,6 +164,7 @@ template <class T> struct pack {
 template <int V> DEVICE void load(float (&to)[V], const float *from)
 {
     if constexpr (V == 4) {
+        expect_aligned(from, sizeof(float4));
         float4 p = *(const float4 *)from;
         to[0] = p.x, to[1] = p.y, to[2] = p.z, to[3] = p.w;
     } else {
@@ -165,6 +176,7 @@ template <int V> DEVICE void load(float (&to)[V], const float *from)
 template <int V> DEVICE void load(float (&to)[V], const struct bf16 *from)
 {
     if constexpr (V == 8) {
+        expect_aligned(from, sizeof(uint4));
         uint4 p = *(const uint4 *)from;
         uint32_t word[4] = {p.x, p.y, p.z, p.w};
         UNROLL for (int i = 0; i < 4; i++)
@@ -173,6 +185,7 @@ template <int V> DEVICE void load(float (&to)[V], const struct bf16 *from)
             to[2 * i + 1] = float_of_bits(word[i] & 0xffff0000u);
         }
     } else if constexpr (V == 4) {
+        expect_aligned(from, sizeof(uint2));
         uint2 p = *(const uint2 *)from;
         to[0] = float_of_bits(p.x << 16), to[1] = float_of_bits(p.x & 0xffff0000u);
         to[2] = float_of_bits(p.y << 16), to[3] = float_of_bits(p.y & 0xffff0000u);
@@ -186,9 +199,11 @@ template <int V> DEVICE void store(float *to, const float (&from)[V])
 {
     if constexpr (V == 4) {
         float4 p = {from[0], from[1], from[2], from[3]};
+        expect_aligned(to, sizeof p);
         *(float4 *)to = p;
     } else if constexpr (V == 8) {
         float4 p = {from[0], from[1], from[2], from[3]}, q = {from[4], from[5], from[6], from[7]};
+        expect_aligned(to, sizeof p);
         ((float4 *)to)[0] = p;
         ((float4 *)to)[1] = q;
     } else {
@@ -204,11 +219,13 @@ template <int V> DEVICE void store(struct bf16 *to, const float (&from)[V])
         p.y = bf16_bits(from[2]) | bf16_bits(from[3]) << 16;
         p.z = bf16_bits(from[4]) | bf16_bits(from[5]) << 16;
         p.w = bf16_bits(from[6]) | bf16_bits(from[7]) << 16;
+        expect_aligned(to, sizeof p);
         *(uint4 *)to = p;
     } else if constexpr (V == 4) {
         uint2 p;
         p.x = bf16_bits(from[0]) | bf16_bits(from[1]) << 16;
         p.y = bf16_bits(from[2]) | bf16_bits(from[3]) << 16;
+        expect_aligned(to, sizeof p);
         *(uint2 *)to = p;
     } else {
         to[0] = from_float<struct bf16>(from[0]);

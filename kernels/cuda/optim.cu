@@ -1,21 +1,22 @@
 /* optim.cu - the gradient's norm and AdamW over flat ranges; kernels.h has the equations.
  *
- * Norm: n floats read once; squares are summed in double, so nothing overflows. Grid: as many
- * blocks as n asks for, 1024 at most, each over every so-manieth pack of 4; then one block.
+ * Norm: n floats, 16-aligned, read once; squares are summed in double, so nothing overflows. Grid:
+ * as many blocks as n asks for, 1024 at most, each over every so-manieth pack of 4; then one block.
  * AdamW: 4 n floats read, 3 n written, and n of the device's type where there is a copy of the
  * parameters. With no fp32 parameters the copy itself is read, updated in fp32 and rounded
  * stochastically: up when the low 16 bits, plus 16 random ones of counter (first + i)/4, carry.
- * All ranges begin 16-aligned. Deterministic: sums go by n alone.
+ * Ranges that do not begin 16-aligned (parameters that are joined without a gap) go element by
+ * element, to the same bits. Deterministic: sums go by n alone.
  */
 #include "kernels/cuda/kernel.cuh"
 
-enum { THREADS = 256, MAX_BLOCKS = 1024, V = 4 };
+enum { THREADS = 256, MAX_BLOCKS = 1024, PACK = 4 };
 
 /* --- norm --- */
 
 static int32_t norm_blocks(size_t n)
 {
-    size_t blocks = (n + THREADS * V - 1) / (THREADS * V);
+    size_t blocks = (n + THREADS * PACK - 1) / (THREADS * PACK);
     if (blocks > MAX_BLOCKS) return MAX_BLOCKS;
     return blocks ? (int32_t)blocks : 1;
 }
@@ -41,11 +42,11 @@ static __global__ void __launch_bounds__(THREADS)
 {
     SHARED(double, part, [THREADS / WARP_SIZE]);
     double sum = 0;
-    for (size_t i = ((size_t)blockIdx.x * THREADS + threadIdx.x) * V; i < n;
-         i += (size_t)gridDim.x * THREADS * V) {
-        float g[V] = {};
+    for (size_t i = ((size_t)blockIdx.x * THREADS + threadIdx.x) * PACK; i < n;
+         i += (size_t)gridDim.x * THREADS * PACK) {
+        float g[PACK] = {};
         load_some(g, grad + i, n - i);
-        UNROLL for (int v = 0; v < V; v++) sum += (double)g[v] * (double)g[v];
+        UNROLL for (int v = 0; v < PACK; v++) sum += (double)g[v] * (double)g[v];
     }
     sum = block_sum_double(sum, part);
     if (threadIdx.x == 0) parts[blockIdx.x] = sum;
@@ -100,7 +101,7 @@ DEVICE float adamw_one(float p, float *m, float *v, float grad, const struct ker
 }
 
 /* T: of the copy. FLOAT: there are fp32 parameters. */
-template <class T, bool FLOAT>
+template <class T, bool FLOAT, int V>
 __global__ void __launch_bounds__(THREADS) adamw_elements(struct kern_adamw a, struct update u)
 {
     size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * V;
@@ -123,11 +124,15 @@ __global__ void __launch_bounds__(THREADS) adamw_elements(struct kern_adamw a, s
     if constexpr (FLOAT) {
         store_some(a.param + first, p, count);
     } else {
-        uint64_t counter = (a.first + first) / V;
+        uint64_t element = a.first + first, counter = element / PACK;
         uint4 c = {(uint32_t)counter, (uint32_t)(counter >> 32), 0, 0};
         uint4 random = random_words(a.rounding, c);
-        p[0] = round_at_random(p[0], random.x), p[1] = round_at_random(p[1], random.y);
-        p[2] = round_at_random(p[2], random.z), p[3] = round_at_random(p[3], random.w);
+        uint32_t word[PACK] = {random.x, random.y, random.z, random.w};
+        UNROLL for (int i = 0; i < PACK; i++)
+        {
+            int at = V == PACK ? i : 0, mine = V == PACK || (int)(element % PACK) == i;
+            if (mine) p[at] = round_at_random(p[at], word[i]);
+        }
     }
     if (a.data) store_some(copy, p, count);
 }
@@ -136,9 +141,12 @@ void cuda_adamw(struct device *d, const struct kern_adamw *a)
 {
     if (!a->n) return;
     struct update u = {0, a->lr / a->bias1, 1 / sqrtf(a->bias2), 1 - a->lr * a->weight_decay};
-    unsigned blocks = (unsigned)blocks_of((int64_t)a->n, THREADS * V);
+    int wide = packs(a->param, 0, 1) && packs(a->m, 0, 1) && packs(a->v, 0, 1) &&
+               packs(a->grad, 0, 1) && packs(a->data, 0, 1);
+    unsigned blocks = (unsigned)blocks_of((int64_t)a->n, THREADS * (wide ? PACK : 1));
     WITH_TYPE(d, T, {
-        launch(d, "adamw", a->param ? adamw_elements<T, true> : adamw_elements<T, false>, blocks,
-               THREADS, 0, *a, u);
+        auto masters = wide ? adamw_elements<T, true, PACK> : adamw_elements<T, true, 1>;
+        auto alone = wide ? adamw_elements<T, false, PACK> : adamw_elements<T, false, 1>;
+        launch(d, "adamw", a->param ? masters : alone, blocks, THREADS, 0, *a, u);
     });
 }

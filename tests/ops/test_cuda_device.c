@@ -245,6 +245,36 @@ static void test_masters(void **state)
     device_close(&d);
 }
 
+/* A range that begins anywhere gets the bits of one that begins aligned. */
+static void test_misaligned(void **state)
+{
+    struct device d = open_cuda(DTYPE_BF16);
+    (void)state;
+    for (int masters = 0; masters < 2; masters++) {
+        struct adam a = adam_make(&d), b = adam_make(&d);
+        struct kern_adamw whole = arguments(&a, masters, 0), rest = arguments(&b, masters, 0);
+        float param[2][PARAMS], data[2][PARAMS];
+        size_t first = 4; /* 8 bytes of data: not 16-aligned */
+        d.k->adamw(&d, &whole);
+        rest.n = first;
+        d.k->adamw(&d, &rest);
+        rest.n = PARAMS - first, rest.first += first;
+        rest.param = masters ? rest.param + first : NULL;
+        rest.m += first, rest.v += first, rest.grad += first;
+        rest.data = (char *)rest.data + first * dtype_size(d.type);
+        d.k->adamw(&d, &rest);
+        for (int i = 0; i < 2; i++) {
+            d.k->download(&d, param[i], i ? b.param : a.param, sizeof *param);
+            d.k->download_floats(&d, data[i], i ? b.data : a.data, PARAMS);
+        }
+        assert_memory_equal(param[0], param[1], sizeof *param);
+        assert_memory_equal(data[0], data[1], sizeof *data);
+        adam_free(&d, &a);
+        adam_free(&d, &b);
+    }
+    device_close(&d);
+}
+
 /* Without masters: each value is a neighbour of the exact one, and right in the mean. */
 static void test_stochastic_rounding(void **state)
 {
@@ -279,13 +309,10 @@ static void test_stochastic_rounding(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_finding),
-        cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_floats),
-        cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_refusal),
-        cmocka_unit_test(test_masters),
-        cmocka_unit_test(test_stochastic_rounding),
+        cmocka_unit_test(test_finding),    cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_floats),     cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_refusal),    cmocka_unit_test(test_masters),
+        cmocka_unit_test(test_misaligned), cmocka_unit_test(test_stochastic_rounding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

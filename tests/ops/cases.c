@@ -86,6 +86,16 @@ const struct op_case op_cases[] = {
     {OP_lora, .N = 1090, .I = 33, .O = 24, .R = 8, .parts = 3, .accumulate = 1}, /* 9 sums */
     {OP_lora, .N = 1090, .I = 20, .O = 12, .R = 4, .parts = 1, .p = 0.1f},
     {OP_attention, .N = 400, .H = 3, .KV = 1, .D = 48, .cut = CUT_ONE, .window = 150, .pad = 1},
+    {OP_norm, .N = 3, .G = 1, .D = 1024, .accumulate = 1},
+    {OP_norm, .N = 5, .G = 1, .D = 2100, .pad = 1, .accumulate = 1}, /* odd and long */
+    {OP_lora, .N = 2100, .I = 8, .O = 6, .R = 2, .parts = 1, .p = 0.1f, .accumulate = 1},
+    {OP_attention, .H = 10, .KV = 2, .D = 8, .cut = CUT_SHARED, .window = 30},
+    {OP_attention, .H = 6, .KV = 1, .D = 8, .cut = CUT_RAGGED},
+    {OP_attention, .H = 7, .KV = 1, .D = 8, .cut = CUT_RAGGED, .window = 40},
+    {OP_attention, .H = 2, .KV = 1, .D = 96, .cut = CUT_SHARED},
+    {OP_attention, .H = 1, .KV = 1, .D = 256, .cut = CUT_SHARED, .window = 64, .pad = 3},
+    {OP_head, .N = 40, .S = 20, .C = 24, .V = 131, .picked = 40},
+    {OP_head, .N = 40, .S = 20, .C = 29, .V = 131, .picked = 7, .late = 1, .accumulate = 1},
 };
 
 const int num_op_cases = sizeof op_cases / sizeof *op_cases;

@@ -277,7 +277,7 @@ static void head_declare(struct op_run *r)
 {
     const struct op_case *c = r->c;
     add(r, "x", OP_IN, c->N, c->C, 1, HEAD_DX);
-    add(r, "w", OP_IN, c->V, c->C, 0, c->frozen ? -1 : HEAD_DW);
+    add(r, "w", OP_IN, c->V, c->C, 0, c->frozen || c->picked ? -1 : HEAD_DW);
     add_floats(r, "dlogp", OP_IN, c->S, 1, -1);
     add_floats(r, "logp", OP_OUT, c->S, 1, HEAD_DLOGP);
     add_floats(r, "lse", OP_OUT, c->S, 1, -1);
@@ -287,7 +287,7 @@ static void head_declare(struct op_run *r)
     add_floats(r, "sum_p2", OP_OUT, c->S, 1, -1);
     add(r, "dx_s", OP_OUT, c->S, c->C, 0, -1);
     add(r, "dx", dx_role(r), c->N, c->C, 1, -1);
-    add_floats(r, "dw", OP_ADD, c->V, c->C, -1);
+    add_floats(r, "dw", OP_ADD, c->picked ? c->picked : c->V, c->C, -1);
 }
 
 static struct kern_head head_arguments(struct op_run *r)
@@ -311,6 +311,8 @@ static struct kern_head head_arguments(struct op_run *r)
                               .dx = at(r, HEAD_DXS),
                               .dlogp = fused ? at(r, HEAD_DLOGP) : NULL,
                               .dw = fused ? at(r, HEAD_DW) : NULL,
+                              .dw_row = r->on_device->document,
+                              .num_dw_rows = c->picked,
                               .late_dw = c->late};
 }
 
@@ -452,7 +454,8 @@ void op_ints_init(struct op_ints *n, const struct op_case *c, int number)
         n->document[i] = (int32_t)(i / 10);
         n->position[i] = (int32_t)(i % 10);
         if (c->op == OP_rope) n->position[i] = (int32_t)(word[1] % 64);
-        if (c->op == OP_head) { /* S ascending rows of N */
+        if (c->op == OP_head) {                    /* S ascending rows of N */
+            n->document[i] = (int32_t)(3 * i + 1); /* the rows that are picked */
             n->position[i] = row;
             row +=
                 1 + (c->S > 0 && c->N - row > 2 * (c->S - (int32_t)i) ? (int32_t)(word[1] % 2) : 0);

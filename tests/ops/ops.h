@@ -57,6 +57,7 @@ struct op_case {
     int accumulate;                     /* input gradients */
     int bias, addend, in_place, frozen; /* frozen: no weight gradient */
     int late;                           /* head: weight gradient in a second pass */
+    int picked;                         /* head: so many rows have one, 1, 4, 7, ...; 0: all */
     int extras;                         /* head: entropy and sum_p2 */
     float max_norm;
 };

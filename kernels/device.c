@@ -66,6 +66,22 @@ void device_close(struct device *d)
     *d = (struct device){0};
 }
 
+enum status device_set_attention(struct device *d, enum attention_engine wish, int32_t D,
+                                 struct err *e)
+{
+    static const char *const words[] = {"auto", "plain", "flash"};
+    const struct kernels *k = d->k;
+    d->attention = wish;
+    if (k == &kernels_null) return OK;
+    if (k->attention_engine ? k->attention_engine(d, D) != NULL : wish != ATTENTION_FLASH)
+        return OK;
+    err_set(e, ERR_UNSUPPORTED,
+            "attention: %s is not to be had on the device \"%s\" in %s with "
+            "heads of %d",
+            words[wish], k->name, dtype_name(d->type), (int)D);
+    return err_hint(e, "use attention: auto; flash is for GPUs, bf16 and heads of 64 or 128");
+}
+
 /* Runs y = x w^T (kind 0), dx = dy w (1) or dw += dy^T x (2) on the first elements of m[3]. */
 static void product(struct device *d, int kind, void *const m[3], int32_t N, int32_t I, int32_t O)
 {

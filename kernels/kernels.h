@@ -41,13 +41,19 @@ enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16 };
 size_t dtype_size(enum dtype t); /* bytes an element */
 const char *dtype_name(enum dtype t);
 
+/* Which kernels compute attention, where a device has several: its choice; those without
+ * instructions of one kind of GPU; flash attention on tensor cores (experimental: not run on a
+ * device yet). */
+enum attention_engine { ATTENTION_AUTO, ATTENTION_PLAIN, ATTENTION_FLASH };
+
 struct kernels;
 
 struct device {
     const struct kernels *k;
-    enum dtype type; /* of activations and base weights */
-    int threads;     /* CPU: OpenMP threads in use */
-    void *state;     /* the backend's own; NULL on the CPU */
+    enum dtype type;                 /* of activations and base weights */
+    enum attention_engine attention; /* a wish; set it before scratch is asked for */
+    int threads;                     /* CPU: OpenMP threads in use */
+    void *state;                     /* the backend's own; NULL on the CPU */
 };
 
 /* y[:, first : first+out] += scale * h[:, rank_first : rank_first+rank] B^T */
@@ -226,6 +232,9 @@ struct kernels {
     void (*attention_backward)(struct device *d, const struct kern_attention *a,
                                const struct kern_attention_grad *g, void *scratch);
     size_t (*attention_scratch)(const struct device *d, const struct kern_attention *a);
+    /* Which engine heads of D get, as d->attention stands; NULL: the wish is not to be had. A call
+     * whose rows are not 16-aligned goes the plain way in any case. (Optional: one engine.) */
+    const char *(*attention_engine)(const struct device *d, int32_t D);
 
     /* --- SwiGLU: out = silu(gate) * up; the gradients are overwritten --- */
     void (*swiglu_forward)(struct device *d, void *out, const void *gate, const void *up, int32_t N,
@@ -273,6 +282,11 @@ MUST_CHECK enum status device_open_type(struct device *d, const char *name, enum
  * one line what is missing (e->code is set), for whoever wants to be told. */
 const char *device_best(struct err *why);
 void device_close(struct device *d); /* a zeroed one is fine */
+
+/* Sets the wish for attention over heads of D: ERR_UNSUPPORTED where the device has no such
+ * engine in its type. */
+MUST_CHECK enum status device_set_attention(struct device *d, enum attention_engine wish, int32_t D,
+                                            struct err *e);
 
 /* Sustained fp32 (or device-type) GEMM rate in FLOP/s, measured now on one square product for
  * about `seconds`: the speed of light that progress lines compare with. */

@@ -43,6 +43,38 @@ DEVICE int sees(int32_t row, int32_t key, int causal, int32_t window)
     return (!causal || key <= row) && (window <= 0 || key > row - window);
 }
 
+/* Queries of segment t that see a tile of keys, as rows of t: begin to end. */
+struct query_range {
+    int32_t begin, end;
+    int32_t shift; /* a key's position is its row + shift */
+    int causal;
+};
+
+/* The tile has rows first to last; `own` is whether they are of t; which: as span_of's. */
+DEVICE struct query_range queries_of(const struct segment &t, int which, int own, int32_t window,
+                                     int32_t first, int32_t last)
+{
+    struct query_range q = {0, t.length, -t.prefix_start, 0};
+    if (which) {
+        q.shift = t.position - t.start, q.causal = 1;
+        q.begin = max(0, first - t.start);
+    } else {
+        first = max(first, t.prefix_start);
+        last = min(last, t.prefix_start + t.prefix_length - 1);
+    }
+    if (window > 0) q.end = min(q.end, last + q.shift + window - t.position);
+    if (which ? !own : first > last) q.end = q.begin;
+    return q;
+}
+
+/* The first segment of segment n's document. */
+DEVICE int32_t document_begin(const struct segment *segments, int32_t n)
+{
+    int32_t document = segments[n].document;
+    while (n > 0 && segments[n - 1].document == document) n--;
+    return n;
+}
+
 static inline int32_t attention_max_tiles(const struct kern_attention *a, int32_t rows_a_tile)
 {
     return a->N / rows_a_tile + a->num_segments;

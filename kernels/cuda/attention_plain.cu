@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(plain<NC>::THREADS)
 }
 
 /* Scratch: the list of tiles, then delta [N, H] of the backward. */
-size_t cuda_attention_scratch(const struct device *d, const struct kern_attention *a)
+size_t cuda_plain_attention_scratch(const struct device *d, const struct kern_attention *a)
 {
     (void)d;
     size_t tiles = (size_t)attention_max_tiles(a, plain_rows(a->D));
@@ -98,7 +98,7 @@ static void forward(struct device *d, const struct kern_attention *a, struct att
            *a, (const struct attention_tile *)tiles);
 }
 
-void cuda_attention_forward(struct device *d, const struct kern_attention *a, void *scratch)
+void cuda_plain_attention_forward(struct device *d, const struct kern_attention *a, void *scratch)
 {
     if (a->N <= 0 || a->num_segments <= 0 || !plain_fits(d, a)) return;
     struct attention_tile *tiles = (struct attention_tile *)scratch;

@@ -86,30 +86,6 @@ __global__ void __launch_bounds__(plain<NC>::THREADS, 1)
         from_float<T>(a.scale * sum[i]);
 }
 
-/* Queries of segment t that see a tile of keys, as rows of t: begin to end. */
-struct query_range {
-    int32_t begin, end;
-    int32_t shift; /* a key's position is its row + shift */
-    int causal;
-};
-
-/* The tile has rows first to last; `own` is the segment they are of. */
-DEVICE struct query_range queries_of(const struct segment &t, int which, int own, int32_t window,
-                                     int32_t first, int32_t last)
-{
-    struct query_range q = {0, t.length, -t.prefix_start, 0};
-    if (which) {
-        q.shift = t.position - t.start, q.causal = 1;
-        q.begin = max(0, first - t.start);
-    } else {
-        first = max(first, t.prefix_start);
-        last = min(last, t.prefix_start + t.prefix_length - 1);
-    }
-    if (window > 0) q.end = min(q.end, last + q.shift + window - t.position);
-    if (which ? !own : first > last) q.end = q.begin;
-    return q;
-}
-
 template <class T, int NC>
 __global__ void __launch_bounds__(plain<NC>::THREADS, 1)
     key_gradients(struct kern_attention a, struct kern_attention_grad g,
@@ -130,9 +106,8 @@ __global__ void __launch_bounds__(plain<NC>::THREADS, 1)
                   1);
     load_rows<NC>(v, (const T *)a.v + (size_t)key0 * a.ldv + (size_t)kv_head * D, a.ldv, rows, D,
                   1);
-    int32_t from = tile.segment;
-    while (from > 0 && a.segments[from - 1].document == s.document) from--;
-    for (int32_t n = from; n < a.num_segments && a.segments[n].document == s.document; n++) {
+    for (int32_t n = document_begin(a.segments, tile.segment);
+         n < a.num_segments && a.segments[n].document == s.document; n++) {
         struct segment t = a.segments[n];
         for (int which = 0; which < SPANS; which++) {
             struct query_range range =
@@ -202,8 +177,8 @@ static void backward(struct device *d, const struct kern_attention *a,
            (4 * tile + 2 * pairs) * sizeof(float), *a, *g, list, (const float *)delta);
 }
 
-void cuda_attention_backward(struct device *d, const struct kern_attention *a,
-                             const struct kern_attention_grad *g, void *scratch)
+void cuda_plain_attention_backward(struct device *d, const struct kern_attention *a,
+                                   const struct kern_attention_grad *g, void *scratch)
 {
     if (a->N <= 0 || a->num_segments <= 0 || !plain_fits(d, a)) return;
     struct attention_tile *tiles = (struct attention_tile *)scratch;

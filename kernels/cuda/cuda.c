@@ -43,6 +43,7 @@ static enum status find_device(struct cuda_state *s, struct err *e)
         return err_hint(e, "see what nvidia-smi says, or use device: cpu");
     }
     s->capability = 10 * p.major + p.minor;
+    s->shared_most = p.sharedMemPerBlockOptin;
     (void)cudaDriverGetVersion(&s->driver);
     snprintf(s->name, sizeof s->name, "%s", p.name);
     if (s->capability >= OLDEST_CAPABILITY) return OK;
@@ -95,9 +96,11 @@ static enum status cuda_open(struct device *d, struct err *e)
 static void cuda_describe(const struct device *d, char *out, size_t size)
 {
     const struct cuda_state *s = cuda_state(d);
+    const char *attention = cuda_attention_engine(d, 128);
     int blas = gemm_version(d);
-    snprintf(out, size, "cuda, %s, sm_%d, driver %d.%d, cuBLASLt %d, %s", s->name, s->capability,
-             s->driver / 1000, s->driver % 1000 / 10, blas, dtype_name(d->type));
+    snprintf(out, size, "cuda, %s, sm_%d, driver %d.%d, cuBLASLt %d, %s, %s attention", s->name,
+             s->capability, s->driver / 1000, s->driver % 1000 / 10, blas, dtype_name(d->type),
+             attention ? attention : "plain");
 }
 
 static enum status cuda_sync(struct device *d, struct err *e)
@@ -139,6 +142,7 @@ const struct kernels kernels_cuda = {
     .attention_forward = cuda_attention_forward,
     .attention_backward = cuda_attention_backward,
     .attention_scratch = cuda_attention_scratch,
+    .attention_engine = cuda_attention_engine,
     .swiglu_forward = cuda_swiglu_forward,
     .swiglu_backward = cuda_swiglu_backward,
     .head_forward = cuda_head_forward,

@@ -50,6 +50,7 @@ struct cuda_state {
     const char *failed_in; /* and what it was queued for */
     char name[256];        /* of the device */
     int capability;        /* 90: sm_90 */
+    size_t shared_most;    /* bytes of shared memory a block may have */
     int driver;            /* 13000: CUDA 13.0 */
 };
 
@@ -108,7 +109,18 @@ size_t cuda_lora_scratch(const struct device *d, const struct kern_lora *l);
 void cuda_attention_forward(struct device *d, const struct kern_attention *a, void *scratch);
 void cuda_attention_backward(struct device *d, const struct kern_attention *a,
                              const struct kern_attention_grad *g, void *scratch);
+const char *cuda_attention_engine(const struct device *d, int32_t D);
 size_t cuda_attention_scratch(const struct device *d, const struct kern_attention *a);
+/* The engines behind attention.c, with the entries' contracts. Flash takes what it fits. */
+int cuda_flash_attention_fits(const struct device *d, const struct kern_attention *a);
+void cuda_plain_attention_forward(struct device *d, const struct kern_attention *a, void *scratch);
+void cuda_plain_attention_backward(struct device *d, const struct kern_attention *a,
+                                   const struct kern_attention_grad *g, void *scratch);
+size_t cuda_plain_attention_scratch(const struct device *d, const struct kern_attention *a);
+void cuda_flash_attention_forward(struct device *d, const struct kern_attention *a, void *scratch);
+void cuda_flash_attention_backward(struct device *d, const struct kern_attention *a,
+                                   const struct kern_attention_grad *g, void *scratch);
+size_t cuda_flash_attention_scratch(const struct device *d, const struct kern_attention *a);
 void cuda_swiglu_forward(struct device *d, void *out, const void *gate, const void *up, int32_t N,
                          int32_t F, int32_t ldo, int32_t ldg, int32_t ldu);
 void cuda_swiglu_backward(struct device *d, void *dgate, void *dup, const void *dout,

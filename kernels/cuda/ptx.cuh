@@ -26,6 +26,16 @@ DEVICE uint32_t shared_address(const void *p)
 #endif
 }
 
+/* v, of which the compiler knows nothing: what is computed from it in a loop is computed there, and
+ * does not fill registers from before the loop on. */
+DEVICE uint32_t computed_anew(uint32_t v)
+{
+#ifndef CUDA_EMU
+    asm volatile("" : "+r"(v));
+#endif
+    return v;
+}
+
 /* --- named barriers: `count` threads of the block, a multiple of 32; 0 is __syncthreads' --- */
 
 DEVICE void barrier_sync(int id, int count)
@@ -62,6 +72,18 @@ DEVICE void copy_async_16(uint32_t to, const void *from, int bytes)
 #endif
 }
 
+/* Eight bytes or, when `bytes` is 0, zeros; both ends are 8-aligned. */
+DEVICE void copy_async_8(uint32_t to, const void *from, int bytes)
+{
+#ifdef CUDA_EMU
+    emu::copy_issue(to, from, bytes, 8);
+#else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to),
+                 "l"(__cvta_generic_to_global(from)), "r"(bytes)
+                 : "memory");
+#endif
+}
+
 /* Closes a group of this thread's copies. */
 DEVICE void copy_async_commit()
 {
@@ -79,6 +101,33 @@ template <int LEFT> DEVICE void copy_async_wait()
     emu::copy_wait(LEFT);
 #else
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+#endif
+}
+
+/* --- values --- */
+
+/* Two floats as bf16, the first in the lower half; to the nearest, ties to even. */
+DEVICE uint32_t bf16_pair(float low, float high)
+{
+#ifdef CUDA_EMU
+    return bf16_bits(low) | bf16_bits(high) << 16;
+#else
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#endif
+}
+
+/* 2^x within 2 ulp (the manual's 2^-22); results below 2^-126 are 0, 2^-inf too. */
+DEVICE float power_of_2(float x)
+{
+#ifdef CUDA_EMU
+    float y = exp2f(x);
+    return y < 0x1p-126f ? 0 : y;
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 #endif
 }
 

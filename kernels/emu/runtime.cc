@@ -212,6 +212,7 @@ void emu_set_memory(size_t bytes) { limit = bytes > used ? bytes : used; }
 /* --- the device --- */
 
 static int devices = 1;
+static size_t shared_most = emu::SHARED_MAX;
 static cudaError_t answer = cudaSuccess;
 
 void emu_set_devices(int count, cudaError_t a)
@@ -219,6 +220,8 @@ void emu_set_devices(int count, cudaError_t a)
     devices = count;
     answer = a;
 }
+
+void emu_set_shared(size_t bytes) { shared_most = bytes; }
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
@@ -238,7 +241,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int)
     p->major = 9;
     p->multiProcessorCount = 4;
     p->totalGlobalMem = limit;
-    p->sharedMemPerBlockOptin = emu::SHARED_MAX;
+    p->sharedMemPerBlockOptin = shared_most;
     return cudaSuccess;
 }
 

@@ -80,6 +80,8 @@ void emu_set_seed(uint64_t seed);
 void emu_set_devices(int count, cudaError_t answer);
 /* Bytes of device memory there are in all; starts at 8 GB. */
 void emu_set_memory(size_t bytes);
+/* Bytes of shared memory the device says a block may have; starts at what sm_90 gives. */
+void emu_set_shared(size_t bytes);
 
 #ifdef __cplusplus
 }

@@ -96,6 +96,21 @@ const struct op_case op_cases[] = {
     {OP_attention, .H = 1, .KV = 1, .D = 256, .cut = CUT_SHARED, .window = 64, .pad = 3},
     {OP_head, .N = 40, .S = 20, .C = 24, .V = 131, .picked = 40},
     {OP_head, .N = 40, .S = 20, .C = 29, .V = 131, .picked = 7, .late = 1, .accumulate = 1},
+    /* heads of 64 and 128, rows 16-aligned: flash attention takes these */
+    {OP_attention, .H = 4, .KV = 1, .D = 64, .cut = CUT_RAGGED, .pad = 8},
+    {OP_attention, .H = 2, .KV = 2, .D = 64, .cut = CUT_RAGGED, .window = 5},
+    {OP_attention, .H = 3, .KV = 1, .D = 128, .cut = CUT_RAGGED, .window = 64},
+    {OP_attention, .H = 8, .KV = 1, .D = 64, .cut = CUT_SHARED},
+    {OP_attention, .H = 2, .KV = 1, .D = 128, .cut = CUT_SHARED, .window = 64, .pad = 8},
+    {OP_attention, .N = 150, .H = 7, .KV = 1, .D = 64, .cut = CUT_ONE, .window = 1000},
+    {OP_attention, .N = 500, .H = 1, .KV = 1, .D = 64, .cut = CUT_ONE, .window = 70, .pad = 16},
+    {OP_attention, .N = 300, .H = 2, .KV = 1, .D = 128, .cut = CUT_ONE},
+    {OP_attention, .N = 1, .H = 8, .KV = 2, .D = 128, .cut = CUT_DECODE},
+    {OP_attention, .N = 1, .H = 4, .KV = 2, .D = 64, .cut = CUT_DECODE, .window = 5, .pad = 8},
+    {OP_attention, .N = 70, .H = 2, .KV = 2, .D = 128, .cut = CUT_DECODE},
+    {OP_attention, .N = 70, .H = 2, .KV = 1, .D = 64, .cut = CUT_DECODE, .window = 64},
+    {OP_attention, .H = 5, .KV = 1, .D = 64, .cut = CUT_SHARED, .window = 30},
+    {OP_attention, .N = 100, .H = 12, .KV = 2, .D = 64, .cut = CUT_ONE, .pad = 8},
 };
 
 const int num_op_cases = sizeof op_cases / sizeof *op_cases;

@@ -212,6 +212,7 @@ void run_device(struct op_run *r, const struct op_setting *s)
     struct device d;
     struct err e = {0};
     assert_int_equal(device_open_type(&d, s->device, s->type, s->threads, &e), OK);
+    d.attention = s->attention;
     r->on_device = (struct op_ints *)take_device(&d, sizeof r->n);
     d.k->upload(&d, r->on_device, &r->n, sizeof r->n);
     for (int i = 0; i < r->num_buffers; i++) to_device(r, &r->b[i], &d);

@@ -12,6 +12,7 @@ struct op_setting {
     const char *device; /* as device_open_type knows it */
     enum dtype type;
     int threads;
+    enum attention_engine attention;
 };
 
 /* Case `number` with random values that `type` holds exactly. */

@@ -268,6 +268,10 @@ int planted_run(enum planted p, uint64_t seed)
     case PLANTED_vote: return run_vote(vote<RIGHT>);
     case PLANTED_vote_divergent: return run_vote(vote<DIVERGENT>);
     case PLANTED_vote_left: return run_vote(vote<LEFT>);
-    default: return run_streams(p);
+    case PLANTED_streams:
+    case PLANTED_streams_no_event:
+    case PLANTED_streams_host:
+    case PLANTED_streams_early: return run_streams(p);
+    default: return planted_flash_run(p);
     }
 }

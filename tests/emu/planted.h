@@ -32,6 +32,18 @@ extern "C" {
     X(vote, "a vote of some lanes", NULL, 0)                                                 \
     X(vote_divergent, "a vote of some lanes", "a full mask in a branch", 0)                  \
     X(vote_left, "a vote of some lanes", "some leave before a barrier", 0)                   \
+    X(flash, "flash attention", NULL, 0)                                                     \
+    X(flash_no_wait, "flash attention", "copies are not waited for", 0)                      \
+    X(flash_no_barrier, "flash attention", "others' keys are not waited for", 1)             \
+    X(flash_reused, "flash attention", "keys are fetched over those in use", 1)              \
+    X(flash_by_one, "flash attention", "a row sees one key too many", 0)                     \
+    X(flash_window, "flash attention", "a window is one too wide", 0)                        \
+    X(flash_past_end, "flash attention", "one key is read past the end", 0)                  \
+    X(flash_back, "its gradients", NULL, 0)                                                  \
+    X(flash_back_no_wait, "its gradients", "copies are not waited for", 0)                   \
+    X(flash_back_reused, "its gradients", "a stage is filled while still read", 1)           \
+    X(flash_back_by_one, "its gradients", "a row sees one key too many", 0)                  \
+    X(flash_back_past_end, "its gradients", "one line is read past the end", 0)              \
     X(streams, "two streams", NULL, 0)                                                       \
     X(streams_no_event, "two streams", "one does not wait for the other", 0)                 \
     X(streams_host, "two streams", "the host's buffer is used again too early", 0)           \
@@ -46,6 +58,7 @@ enum planted {
 
 /* 0: the result was right. */
 int planted_run(enum planted p, uint64_t seed);
+int planted_flash_run(enum planted p); /* those of flash attention */
 
 #ifdef __cplusplus
 }

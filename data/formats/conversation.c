@@ -13,6 +13,25 @@ static const struct {
 #undef X
 };
 
+static const struct {
+    const char *name;
+    enum role role;
+} roles[] = {
+#define X(name, role) {name, role},
+    ROLE_TABLE(X)
+#undef X
+};
+
+int role_find(struct text name, enum role *out)
+{
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        if (name.n != strlen(roles[i].name) || memcmp(name.data, roles[i].name, name.n)) continue;
+        *out = roles[i].role;
+        return 1;
+    }
+    return 0;
+}
+
 const char *drop_name(enum drop_reason r) { return drops[r].name; }
 const char *drop_text(enum drop_reason r) { return drops[r].text; }
 
@@ -137,22 +156,37 @@ static enum drop_reason roles_verdict(const struct conversation *c, size_t first
 {
     for (size_t i = first; i < c->num_turns; i++) {
         if (c->turns[i].role == ROLE_SYSTEM) return DROP_SYSTEM_PLACE;
-        if (c->turns[i].role > ROLE_ASSISTANT) return DROP_UNKNOWN_ROLE;
+        if (c->turns[i].role > ROLE_TOOL) return DROP_UNKNOWN_ROLE;
     }
     return DROP_NONE;
 }
+
+/* Replies and what asks for them, by turns; only tool turns may follow one another. */
+static int alternates(const struct conversation *c, size_t first)
+{
+    if (first < c->num_turns && c->turns[first].role != ROLE_USER) return 0;
+    for (size_t i = first + 1; i < c->num_turns; i++) {
+        enum role before = c->turns[i - 1].role, role = c->turns[i].role;
+        int after_reply = before == ROLE_ASSISTANT;
+        if (role == ROLE_TOOL && before == ROLE_TOOL) continue;
+        if (after_reply != (role == ROLE_USER || role == ROLE_TOOL)) return 0;
+    }
+    return 1;
+}
+
+static int asks(const struct turn *t) { return t->role == ROLE_USER || t->role == ROLE_TOOL; }
 
 static enum drop_reason empty_verdict(const struct conversation *c, size_t first)
 {
     for (size_t i = first; i < c->num_turns; i++) {
         const struct turn *t = &c->turns[i];
-        if (!text_is_blank(t->text)) continue;
+        if (t->role == ROLE_TOOL || !text_is_blank(t->text)) continue;
         return t->role == ROLE_ASSISTANT ? DROP_EMPTY_REPLY : DROP_EMPTY_TURN;
     }
     return DROP_NONE;
 }
 
-/* Of the turns; those of a preference record are a prompt, which ends with a user turn. */
+/* Of the turns; those of a preference record are a prompt, which ends with a question. */
 static enum drop_reason verdict(struct conversation *c)
 {
     size_t first = c->num_turns && c->turns[0].role == ROLE_SYSTEM;
@@ -163,14 +197,13 @@ static enum drop_reason verdict(struct conversation *c)
         remove_turns(c, first, 1);
         c->repairs |= REPAIR_LEADING_REPLY;
     }
-    if (!prompt && c->num_turns > first + 1 && c->turns[c->num_turns - 1].role == ROLE_USER) {
+    while (!prompt && c->num_turns > first + 1 && asks(&c->turns[c->num_turns - 1])) {
         c->num_turns--;
         c->repairs |= REPAIR_TRAILING_QUESTION;
     }
-    for (size_t i = first; i < c->num_turns; i++)
-        if (c->turns[i].role != ((i - first) % 2 ? ROLE_ASSISTANT : ROLE_USER)) return DROP_ROLES;
-    if (prompt && (c->num_turns - first) % 2 == 0)
-        return c->num_turns == first ? DROP_NO_REPLY : DROP_ROLES;
+    if (!alternates(c, first)) return DROP_ROLES;
+    if (prompt && c->num_turns == first) return DROP_NO_REPLY;
+    if (prompt && !asks(&c->turns[c->num_turns - 1])) return DROP_ROLES;
     if (!prompt && c->num_turns < first + 2) return DROP_NO_REPLY;
     return empty_verdict(c, first);
 }

@@ -1,19 +1,23 @@
 /* conversation.h - what every dataset format becomes, and every template is made from.
  *
  * A list of turns: at most one system turn, which comes first, then user and assistant by turns.
+ * A reply may be a call of a tool (its text is the call); then tool turns with the results may
+ * stand where the next question would: user (assistant tool+)* assistant user ...
  * conversation_finish holds a raw list against that rule, mends what can be mended without
  * inventing anything (Vicuna's rule, SEMANTICS B 1), and says why the rest is of no use:
  *
  *   an assistant turn before the first user turn is left out     (repair: leading reply)
- *   a user turn behind the last assistant turn is left out       (repair: trailing question)
+ *   user and tool turns behind the last assistant turn are left out
+ *                                                                (repair: trailing question)
  *   roles that do not alternate, an empty turn, an empty reply, a system turn elsewhere, no reply
  *     at all: the record is dropped                              (drop reason)
  *
- * Empty means: nothing but white space. An empty system turn is kept; templates differ on it.
+ * Empty means: nothing but white space. An empty system turn is kept; templates differ on it. So is
+ * an empty tool turn: tools may return nothing.
  *
- * A preference record (kind) is a prompt that ends with a user turn, and its replies beside it:
- * chosen and rejected, or one of the two. The rules hold for the prompt with each reply behind it;
- * moreover
+ * A preference record (kind) is a prompt that ends with a user or tool turn, and its replies beside
+ * it: chosen and rejected, or one of the two. The rules hold for the prompt with each reply behind
+ * it; moreover
  *
  *   an empty reply, two replies with the same text: the record is dropped
  *   replies that do not answer one and the same prompt: the record is dropped
@@ -38,7 +42,7 @@
     X(DROP_EMPTY_TURN, "empty_turn", "an instruction or message is empty")                       \
     X(DROP_EMPTY_TEXT, "empty_text", "the text is empty")                                        \
     X(DROP_NO_REPLY, "no_reply", "no assistant turn follows a user turn")                        \
-    X(DROP_ROLES, "roles", "user and assistant do not alternate")                                \
+    X(DROP_ROLES, "roles", "user (or tool) and assistant do not alternate")                      \
     X(DROP_SYSTEM_PLACE, "system_place", "a system turn that is not first")                      \
     X(DROP_UNKNOWN_ROLE, "unknown_role", "a role that no template has")                          \
     X(DROP_NOT_TRAINED, "not_trained", "nothing in it is trained")                               \
@@ -64,6 +68,30 @@ struct text {
     const char *data;
     size_t n;
 };
+
+/* The names that datasets give to roles, all in one table. */
+#define ROLE_TABLE(X)                  \
+    X("system", ROLE_SYSTEM)           \
+    X("developer", ROLE_SYSTEM)        \
+    X("user", ROLE_USER)               \
+    X("human", ROLE_USER)              \
+    X("prompter", ROLE_USER)           \
+    X("assistant", ROLE_ASSISTANT)     \
+    X("gpt", ROLE_ASSISTANT)           \
+    X("model", ROLE_ASSISTANT)         \
+    X("chatgpt", ROLE_ASSISTANT)       \
+    X("bard", ROLE_ASSISTANT)          \
+    X("bing", ROLE_ASSISTANT)          \
+    X("function_call", ROLE_ASSISTANT) \
+    X("tool_call", ROLE_ASSISTANT)     \
+    X("tool", ROLE_TOOL)               \
+    X("observation", ROLE_TOOL)        \
+    X("function", ROLE_TOOL)           \
+    X("function_response", ROLE_TOOL)  \
+    X("tool_response", ROLE_TOOL)      \
+    X("ipython", ROLE_TOOL)
+
+int role_find(struct text name, enum role *out); /* 0 when no template has such a role */
 
 struct turn {
     enum role role;

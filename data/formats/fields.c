@@ -44,28 +44,6 @@ enum status record_add_system(const json_t *record, const char *key, struct conv
     return system.n ? record_add(c, ROLE_SYSTEM, system, e) : OK;
 }
 
-/* ---- roles ---- */
-
-static const struct {
-    const char *name;
-    enum role role;
-} roles[] = {
-    {"human", ROLE_USER},          {"user", ROLE_USER},         {"gpt", ROLE_ASSISTANT},
-    {"assistant", ROLE_ASSISTANT}, {"chatgpt", ROLE_ASSISTANT}, {"bard", ROLE_ASSISTANT},
-    {"bing", ROLE_ASSISTANT},      {"model", ROLE_ASSISTANT},   {"system", ROLE_SYSTEM},
-    {"prompter", ROLE_USER},       {"developer", ROLE_SYSTEM},
-};
-
-static enum role role_of(struct text name, int *known)
-{
-    *known = 1;
-    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
-        if (name.n == strlen(roles[i].name) && !memcmp(name.data, roles[i].name, name.n))
-            return roles[i].role;
-    *known = 0;
-    return ROLE_TOOL;
-}
-
 /* ---- messages ---- */
 
 /* What a message's reply counts. */
@@ -129,11 +107,10 @@ enum status record_add_message(const json_t *message, struct message_keys keys,
                                struct conversation *c, struct err *e)
 {
     struct text name, text;
-    int known;
+    enum role role;
     if (!json_is_object(message)) return err_set(e, ERR_FORMAT, "a message is no object");
     TRY(record_field(message, keys.role, 1, &name, e));
-    enum role role = role_of(name, &known);
-    if (!known) {
+    if (!role_find(name, &role)) {
         c->drop = DROP_UNKNOWN_ROLE;
         return OK;
     }

@@ -198,6 +198,7 @@ static enum status write_user(struct writer *w, const struct turn *user, struct 
 {
     const struct template *t = w->t;
     w->weight = all(w) ? user->weight : 0;
+    if (user->role == ROLE_TOOL && t->tool) return put_pattern(w, t->tool, text, nothing);
     w->wrapped = system;
     if (user->input.n && t->user_input) return put_pattern(w, t->user_input, text, user->input);
     return put_pattern(w, t->user, text, nothing);
@@ -244,9 +245,10 @@ static enum status write_turns(struct writer *w, const struct conversation *c, s
             TRY(write_reply(w, turn, i + 1 == c->num_turns));
             continue;
         }
-        if (i > first || (system && !w->t->system_in_user)) TRY(begin_turn(w, ROLE_USER));
+        if (i > first || (system && !w->t->system_in_user)) TRY(begin_turn(w, turn->role));
         w->weight = all(w) ? turn->weight : 0;
-        if (i > first) TRY(put_pattern(w, w->t->between, nothing, nothing));
+        if (i > first && c->turns[i - 1].role == ROLE_ASSISTANT)
+            TRY(put_pattern(w, w->t->between, nothing, nothing));
         struct text text;
         const struct turn *before = i == first && w->t->system_in_user ? system : NULL;
         TRY(user_text(w, turn, before != NULL, joined, &text));
@@ -290,12 +292,12 @@ enum status template_render(const struct template *t, const struct conversation 
 
 /* ---- what a row says, for others ---- */
 
-#define PATTERNS(t)                                                                         \
-    {                                                                                       \
-        (t)->start, (t)->system, (t)->user, (t)->user_input, (t)->between, (t)->prompt,     \
-            (t)->reply, (t)->tail, (t)->end, (t)->default_system, (t)->default_system_input \
+#define PATTERNS(t)                                                                                \
+    {                                                                                              \
+        (t)->start, (t)->system, (t)->user, (t)->user_input, (t)->tool, (t)->between, (t)->prompt, \
+            (t)->reply, (t)->tail, (t)->end, (t)->default_system, (t)->default_system_input        \
     }
-enum { NUM_PATTERNS = 9, NUM_STRINGS = 11 }; /* the defaults are text, not patterns */
+enum { NUM_PATTERNS = 10, NUM_STRINGS = 12 }; /* the defaults are text, not patterns */
 
 enum status template_hash(const struct template *t, char out[HASH_HEX_SIZE], struct err *e)
 {

@@ -19,7 +19,7 @@
 #define FOR_EACH "{% for message in messages %}"
 #define END_FOR "{% endfor %}"
 #define IF_SYSTEM "{% if message['role'] == 'system' %}"
-#define ELIF_USER "{% elif message['role'] == 'user' %}"
+#define ELIF_USER "{% elif message['role'] in ['user', 'tool'] %}"
 #define ELIF_ASSISTANT "{% elif message['role'] == 'assistant' %}"
 #define END_IF "{% endif %}"
 #define IF_PROMPT "{% if add_generation_prompt %}"
@@ -99,6 +99,7 @@ static const struct template templates[] = {
         .start = "{bos}",
         .system = "{<|start_header_id|>}system{<|end_header_id|>}\n\n{content}{<|eot_id|>}",
         .user = "{<|start_header_id|>}user{<|end_header_id|>}\n\n{content}{<|eot_id|>}",
+        .tool = "{<|start_header_id|>}ipython{<|end_header_id|>}\n\n{content}{<|eot_id|>}",
         .between = "",
         .prompt = "{<|start_header_id|>}assistant{<|end_header_id|>}\n\n",
         .reply = "{content}{<|eot_id|>}",
@@ -106,7 +107,8 @@ static const struct template templates[] = {
         .end = "{<|eot_id|>}",
         .strip = 1,
         .jinja = "{{ bos_token }}" FOR_EACH
-                 "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + "
+                 "{{ '<|start_header_id|>' + ('ipython' if message['role'] == 'tool' else "
+                 "message['role']) + '<|end_header_id|>\\n\\n' + "
                  "message['content'] | trim + '<|eot_id|>' }}" END_FOR IF_PROMPT
                  "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}" END_IF,
     },
@@ -116,6 +118,7 @@ static const struct template templates[] = {
         .start = "",
         .system = "{<|im_start|>}system\n{content}{<|im_end|>}\n",
         .user = "{<|im_start|>}user\n{content}{<|im_end|>}\n",
+        .tool = "{<|im_start|>}tool\n{content}{<|im_end|>}\n",
         .between = "",
         .prompt = "{<|im_start|>}assistant\n",
         .reply = "{content}{<|im_end|>}",
@@ -131,6 +134,7 @@ static const struct template templates[] = {
         .start = "",
         .system = "<|system|>\n{content}{eos}\n",
         .user = "<|user|>\n{content}{eos}\n",
+        .tool = "<|tool|>\n{content}{eos}\n",
         .between = "",
         .prompt = "<|assistant|>\n",
         .reply = "{content}{eos}",

@@ -6,7 +6,7 @@
  * becomes
  *
  *     start, then per turn:  system                      the system turn, or default_system
- *                            user, with `between` before each but the first
+ *                            user, with `between` before each but the first, or tool
  *                            prompt reply tail           the assistant turn
  *
  * `reply` is what is trained: content, end token, and what the row glues to them. Everything up to
@@ -38,7 +38,8 @@ struct template
     const char *default_system_input; /* the same when the first user turn has an input; NULL */
     const char *user;
     const char *user_input; /* for a user turn with an input; NULL: text, newline, input */
-    const char *between;    /* before a user turn that follows a reply */
+    const char *tool;       /* for a tool's result; NULL: it is written as a user turn */
+    const char *between;    /* before a user or tool turn that follows a reply */
     const char *prompt;
     const char *reply;
     const char *tail; /* untrained text behind a reply */

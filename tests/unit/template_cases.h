@@ -29,6 +29,7 @@ static inline void read_case(const json_t *messages, int prompt, struct conversa
         const char *role = json_string_value(json_object_get(m, "role"));
         enum role r = !strcmp(role, "system") ? ROLE_SYSTEM
                       : !strcmp(role, "user") ? ROLE_USER
+                      : !strcmp(role, "tool") ? ROLE_TOOL
                                               : ROLE_ASSISTANT;
         assert_int_equal(conversation_add(c, r, text_of(m, "content")), OK);
         c->turns[c->num_turns - 1].input = text_of(m, "input");

@@ -82,9 +82,19 @@ static void test_convert(void **state)
          "\"q\"},{\"from\":\"gpt\",\"value\":\"a\"}]}",
          "-roles"},
         {"sharegpt",
-         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"function_call\","
+         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"king\","
          "\"value\":\"a\"}]}",
          "-unknown_role"},
+        {"sharegpt",
+         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"function_call\","
+         "\"value\":\"f\"},{\"from\":\"observation\",\"value\":\"\"},{\"from\":\"tool\",\"value\":"
+         "\"2\"},{\"from\":\"gpt\",\"value\":\"a\"},{\"from\":\"human\",\"value\":\"z\"},{\"from\":"
+         "\"tool_call\",\"value\":\"g\"},{\"from\":\"ipython\",\"value\":\"3\"}]}",
+         "u:q|a:f|t:|t:2|a:a|u:z|a:g trail"},
+        {"sharegpt",
+         "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"observation\","
+         "\"value\":\"a\"},{\"from\":\"gpt\",\"value\":\"a\"}]}",
+         "-roles"},
         {"sharegpt",
          "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"system\","
          "\"value\":\"a\"}]}",

@@ -50,7 +50,7 @@ static const char *const alpaca =
 static const char *const chats =
     "[{\"conversations\":[{\"from\":\"gpt\",\"value\":\"?\"},{\"from\":\"human\",\"value\":\"Hi\"},"
     "{\"from\":\"gpt\",\"value\":\"Hello\"},{\"from\":\"human\",\"value\":\"Bye\"}]},\n"
-    " {\"conversations\":[{\"from\":\"human\",\"value\":\"Hi\"},{\"from\":\"tool\",\"value\":\"x\"}"
+    " {\"conversations\":[{\"from\":\"human\",\"value\":\"Hi\"},{\"from\":\"king\",\"value\":\"x\"}"
     "]},"
     " {\"conversations\":[]},\n"
     " {\"conversations\":[{\"from\":\"human\",\"value\":\"A\"},{\"from\":\"gpt\",\"value\":\"B\","

@@ -74,7 +74,7 @@ static void test_golden_text(void **state)
             }
         }
     }
-    assert_int_equal(seen, 8 * 2 * 14);
+    assert_int_equal(seen, 8 * 2 * 15);
     conversation_free(&c);
     rendered_free(&r);
     buf_free(&jinja);

@@ -52,6 +52,13 @@ CASES = [
     turns("\u00a0\u3000wide spaces\u2003", "\u2028line\u3000"),
     turns("def f(x):\n    return x  # ünïcödé 🦙", "```python\nprint(1)\n```\n"),
     turns("A literal </s> in the text", "and <|eot_id|> <s> in the reply"),
+    [{"role": "user", "content": "Weather in Rome and Oslo?"},
+     {"role": "assistant", "content": '{"name": "weather", "arguments": {"city": "Rome"}}'},
+     {"role": "tool", "content": "18 degrees"},
+     {"role": "tool", "content": "4 degrees"},
+     {"role": "assistant", "content": "18 and 4 degrees."},
+     {"role": "user", "content": "Thanks"},
+     {"role": "assistant", "content": "You are welcome."}],
 ]
 
 
@@ -109,6 +116,8 @@ def main():
             "cases": [make_case(name, jinja, c, tokenizer, own) for c in CASES]}
     config = json.loads((folder / "llama3" / "llama3_8b_instruct_tokenizer_config.json").read_text())
     for case, made in zip(CASES, golden["templates"]["llama3"]["cases"]):
+        if any(m["role"] == "tool" for m in case):
+            continue  # Llama-3.1's name for the role is ipython, Llama-3 has none of its own
         published = render(config["chat_template"], for_template("llama3", case), False,
                            *OWN_TOKENS["llama3"])
         assert published == made["text"], case

@@ -44,6 +44,7 @@ void conversation_clear(struct conversation *c)
     c->chosen = c->rejected = (struct reply){0};
     c->drop = DROP_NONE;
     c->repairs = 0;
+    c->more = 0;
 }
 
 void conversation_free(struct conversation *c)
@@ -51,6 +52,7 @@ void conversation_free(struct conversation *c)
     conversation_clear(c);
     mem_free(c->turns);
     mem_free(c->own);
+    buf_free(&c->tree);
     *c = (struct conversation){0};
 }
 

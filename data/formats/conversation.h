@@ -22,6 +22,9 @@
  *   an empty reply, two replies with the same text: the record is dropped
  *   replies that do not answer one and the same prompt: the record is dropped
  *
+ * A record may hold several conversations (oasst_all, self_instruct): `part` counts them, `more`
+ * says that another follows (format_next). What of its messages is in none of them is counted.
+ *
  * `plain` conversations are not put into a template: text for continued pre-training (one turn of
  * ROLE_TEXT) and prompt/completion pairs (user, assistant), glued together as they are.
  */
@@ -35,19 +38,21 @@
 #include "data/samples/sample.h"
 
 /* reason, its name in JSON reports, what it says to people */
-#define DROP_TABLE(X)                                                                            \
-    X(DROP_NONE, "none", "kept")                                                                 \
-    X(DROP_BAD_RECORD, "bad_record", "not a valid record")                                       \
-    X(DROP_EMPTY_REPLY, "empty_reply", "the output or a reply is empty")                         \
-    X(DROP_EMPTY_TURN, "empty_turn", "an instruction or message is empty")                       \
-    X(DROP_EMPTY_TEXT, "empty_text", "the text is empty")                                        \
-    X(DROP_NO_REPLY, "no_reply", "no assistant turn follows a user turn")                        \
-    X(DROP_ROLES, "roles", "user (or tool) and assistant do not alternate")                      \
-    X(DROP_SYSTEM_PLACE, "system_place", "a system turn that is not first")                      \
-    X(DROP_UNKNOWN_ROLE, "unknown_role", "a role that no template has")                          \
-    X(DROP_NOT_TRAINED, "not_trained", "nothing in it is trained")                               \
-    X(DROP_NO_COMMON_PROMPT, "no_common_prompt", "chosen and rejected answer different prompts") \
-    X(DROP_IDENTICAL, "identical", "chosen and rejected are the same")                           \
+#define DROP_TABLE(X)                                                                              \
+    X(DROP_NONE, "none", "kept")                                                                   \
+    X(DROP_BAD_RECORD, "bad_record", "not a valid record")                                         \
+    X(DROP_EMPTY_REPLY, "empty_reply", "the output or a reply is empty")                           \
+    X(DROP_EMPTY_TURN, "empty_turn", "an instruction or message is empty")                         \
+    X(DROP_EMPTY_TEXT, "empty_text", "the text is empty")                                          \
+    X(DROP_NO_REPLY, "no_reply", "no assistant turn follows a user turn")                          \
+    X(DROP_ROLES, "roles", "user (or tool) and assistant do not alternate")                        \
+    X(DROP_SYSTEM_PLACE, "system_place", "a system turn that is not first")                        \
+    X(DROP_UNKNOWN_ROLE, "unknown_role", "a role that no template has")                            \
+    X(DROP_NOT_TEXT, "not_text", "holds something other than text, such as an image")              \
+    X(DROP_LEFT_OUT, "left_out", "a message beside the path taken, deleted or without its parent") \
+    X(DROP_NOT_TRAINED, "not_trained", "nothing in it is trained")                                 \
+    X(DROP_NO_COMMON_PROMPT, "no_common_prompt", "chosen and rejected answer different prompts")   \
+    X(DROP_IDENTICAL, "identical", "chosen and rejected are the same")                             \
     X(DROP_NO_PROMPT, "no_prompt", "nothing precedes the replies")
 
 enum drop_reason {
@@ -115,11 +120,15 @@ struct conversation {
     struct reply chosen, rejected;
     enum drop_reason drop; /* set by a format or by conversation_finish */
     unsigned repairs;      /* enum repair, or-ed */
+    size_t part;           /* which conversation of its record, from 0 */
+    int more;              /* there is another behind it */
+    size_t left_out;       /* messages of the record that are in none, known with the last one */
+    struct buf tree;       /* trees.c's, from one part to the next */
     struct buf *own;       /* [num_own] blocks, each reserved once: their texts never move */
     size_t num_own, cap_own;
 };
 
-void conversation_clear(struct conversation *c); /* keeps the list's memory */
+void conversation_clear(struct conversation *c); /* keeps memory, and what parts share */
 void conversation_free(struct conversation *c);  /* zeroed is fine */
 
 /* Appends a turn of weight 1. ERR_MEMORY. */

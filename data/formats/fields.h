@@ -30,7 +30,9 @@ struct message_keys {
 };
 extern const struct message_keys openai_keys, sharegpt_keys;
 
-/* Appends one message as a turn. A role that no template has: sets c->drop and appends nothing. */
+/* Appends one message as a turn; calls of tools (tool_calls, function_call) are part of its text, a
+ * line each: {"name": ..., "arguments": ...}. A role that no template has, or content that is no
+ * text: sets c->drop and appends nothing. */
 MUST_CHECK enum status record_add_message(const json_t *message, struct message_keys keys,
                                           struct conversation *c, struct err *e);
 
@@ -38,5 +40,24 @@ MUST_CHECK enum status record_add_message(const json_t *message, struct message_
 MUST_CHECK enum status record_add_messages(const json_t *object, const char *key,
                                            struct message_keys keys, struct conversation *c,
                                            struct err *e);
+
+/* Puts the descriptions of tools (`tools` or `functions`: a text, or a list written as JSON) behind
+ * the system turn's text, or into a system turn of their own: "Tools:" and the JSON on the next
+ * line. To be called behind record_add_messages. */
+MUST_CHECK enum status record_add_tools(const json_t *record, struct conversation *c,
+                                        struct err *e);
+
+/* How a text marks where each speaker begins. */
+struct markers {
+    const char *user, *assistant;
+};
+
+/* Where the next marker is, and its length; t.n where there is none. */
+size_t transcript_next(struct text t, struct markers m, size_t *length, enum role *role);
+
+/* Appends the turns of a transcript, stripped; a last one that is blank is left out. Text before
+ * the first marker sets c->drop: nobody says it. */
+MUST_CHECK enum status record_add_transcript(struct text t, struct markers m,
+                                             struct conversation *c, struct err *e);
 
 #endif

@@ -1,126 +1,49 @@
 #include "data/formats/format.h"
 
+#include <stdint.h>
 #include <string.h>
 #include <strings.h>
 
 #include "data/formats/fields.h"
+#include "data/formats/instruction.h"
 #include "data/formats/preference.h"
-#include "data/jsonl/jsonl.h"
+#include "data/formats/trees.h"
 
 /* ---- the rows ---- */
 
-static int detect_alpaca(const json_t *r)
-{
-    return json_object_get(r, "instruction") && json_object_get(r, "output")
-               ? 2 + !!json_object_get(r, "input")
-               : 0;
-}
-
-static enum status convert_alpaca(const json_t *r, struct conversation *c, struct err *e)
-{
-    struct text instruction, input, output;
-    TRY(record_add_system(r, "system", c, e));
-    TRY(record_field(r, "instruction", 1, &instruction, e));
-    TRY(record_field(r, "input", 0, &input, e));
-    TRY(record_field(r, "output", 1, &output, e));
-    TRY(record_add(c, ROLE_USER, instruction, e));
-    c->turns[c->num_turns - 1].input = input;
-    return record_add(c, ROLE_ASSISTANT, output, e);
-}
-
-static int detect_sharegpt(const json_t *r)
-{
-    return json_is_array(json_object_get(r, "conversations")) ? 3 : 0;
-}
-
-static enum status convert_sharegpt(const json_t *r, struct conversation *c, struct err *e)
-{
-    TRY(record_add_system(r, "system", c, e));
-    return record_add_messages(r, "conversations", sharegpt_keys, c, e);
-}
-
-static int detect_openorca(const json_t *r)
-{
-    return json_object_get(r, "question") && json_object_get(r, "response")
-               ? 2 + !!json_object_get(r, "system_prompt")
-               : 0;
-}
-
-static enum status convert_openorca(const json_t *r, struct conversation *c, struct err *e)
-{
-    struct text question, response;
-    TRY(record_add_system(r, "system_prompt", c, e));
-    TRY(record_field(r, "question", 1, &question, e));
-    TRY(record_field(r, "response", 1, &response, e));
-    TRY(record_add(c, ROLE_USER, question, e));
-    return record_add(c, ROLE_ASSISTANT, response, e);
-}
-
-static int detect_openai(const json_t *r)
-{
-    return json_is_array(json_object_get(r, "messages")) ? 3 : 0;
-}
-
-static enum status convert_openai(const json_t *r, struct conversation *c, struct err *e)
-{
-    return record_add_messages(r, "messages", openai_keys, c, e);
-}
-
-static int detect_prompt_completion(const json_t *r)
-{
-    return json_object_get(r, "prompt") && json_object_get(r, "completion") ? 2 : 0;
-}
-
-static enum status convert_prompt_completion(const json_t *r, struct conversation *c, struct err *e)
-{
-    struct text prompt, completion;
-    c->plain = 1;
-    TRY(record_field(r, "prompt", 1, &prompt, e));
-    TRY(record_field(r, "completion", 1, &completion, e));
-    TRY(record_add(c, ROLE_USER, prompt, e));
-    return record_add(c, ROLE_ASSISTANT, completion, e);
-}
-
-static int detect_text(const json_t *r) { return json_is_string(json_object_get(r, "text")); }
-
-static enum status convert_text(const json_t *r, struct conversation *c, struct err *e)
-{
-    struct text text;
-    c->plain = 1;
-    TRY(record_field(r, "text", 1, &text, e));
-    return record_add(c, ROLE_TEXT, text, e);
-}
+#define ROW(name, kind, fields, ...)                                    \
+    {                                                                   \
+#name, fields, kind, detect_##name, convert_##name, __VA_ARGS__ \
+    }
+#define SFT(name, fields) ROW(name, KIND_SFT, fields, 0, NULL)
+#define PAIR(name, fields) ROW(name, KIND_PAIR, fields, 0, NULL)
+#define LABEL(name, fields) ROW(name, KIND_UNPAIRED, fields, 0, NULL)
 
 static const struct format formats[] = {
-    {"alpaca", "{instruction, input, output}", KIND_SFT, detect_alpaca, convert_alpaca},
-    {"sharegpt", "{conversations: [{from, value}]}", KIND_SFT, detect_sharegpt, convert_sharegpt},
-    {"openorca", "{system_prompt, question, response}", KIND_SFT, detect_openorca,
-     convert_openorca},
-    {"openai", "{messages: [{role, content}]}", KIND_SFT, detect_openai, convert_openai},
-    {"prompt_completion", "{prompt, completion}", KIND_SFT, detect_prompt_completion,
-     convert_prompt_completion},
-    {"text", "{text}", KIND_SFT, detect_text, convert_text},
-    {"orca_pairs", "{system, question, chosen, rejected}", KIND_PAIR, detect_orca_pairs,
-     convert_orca_pairs},
-    {"alpaca_pairs", "{instruction, input, chosen, rejected}", KIND_PAIR, detect_alpaca_pairs,
-     convert_alpaca_pairs},
-    {"sharegpt_pairs", "{conversations, chosen, rejected}", KIND_PAIR, detect_sharegpt_pairs,
-     convert_sharegpt_pairs},
-    {"message_pairs", "{prompt, chosen: [messages], rejected: [messages]}", KIND_PAIR,
-     detect_message_pairs, convert_message_pairs},
-    {"azure_pairs", "{input: {messages}, preferred_output, non_preferred_output}", KIND_PAIR,
-     detect_azure_pairs, convert_azure_pairs},
-    {"transcript_pairs", "{chosen, rejected} of Human: and Assistant:", KIND_PAIR,
-     detect_transcript_pairs, convert_transcript_pairs},
-    {"prompt_pairs", "{prompt, chosen, rejected}", KIND_PAIR, detect_prompt_pairs,
-     convert_prompt_pairs},
-    {"alpaca_label", "{instruction, input, output, kto_tag}", KIND_UNPAIRED, detect_alpaca_label,
-     convert_alpaca_label},
-    {"prompt_label", "{prompt, completion, label}", KIND_UNPAIRED, detect_prompt_label,
-     convert_prompt_label},
-    {"openai_label", "{messages, label}", KIND_UNPAIRED, detect_openai_label, convert_openai_label},
-    {"sharegpt_label", "{conversations, kto_tag}", KIND_UNPAIRED, detect_sharegpt_label,
-     convert_sharegpt_label},
+    SFT(alpaca, "{instruction, input, output}"),
+    SFT(dolly, "{instruction, context, response}"),
+    SFT(gpteacher, "{instruction, input, response}"),
+    SFT(longform, "{input, output}"),
+    SFT(self_instruct, "{instruction, instances: [{input, output}]}"),
+    SFT(openorca, "{system_prompt, question, response}"),
+    ROW(sharegpt, KIND_SFT, "{conversations: [{from, value}]}", 1, NULL),
+    SFT(openai, "{messages: [{role, content}]}"),
+    SFT(guanaco, "{text} of ### Human: and ### Assistant:"),
+    ROW(oasst, KIND_SFT, "trees of {text, role, replies}, best replies", 0, "message_tree_id"),
+    ROW(oasst_all, KIND_SFT, "trees of {text, role, replies}, all paths", 0, "message_tree_id"),
+    SFT(prompt_completion, "{prompt, completion}"),
+    SFT(text, "{text}"),
+    PAIR(orca_pairs, "{system, question, chosen, rejected}"),
+    PAIR(alpaca_pairs, "{instruction, input, chosen, rejected}"),
+    ROW(sharegpt_pairs, KIND_PAIR, "{conversations, chosen, rejected}", 1, NULL),
+    PAIR(message_pairs, "{prompt, chosen: [messages], rejected: [messages]}"),
+    PAIR(azure_pairs, "{input: {messages}, preferred_output, non_preferred_output}"),
+    PAIR(transcript_pairs, "{chosen, rejected} of Human: and Assistant:"),
+    PAIR(prompt_pairs, "{prompt, chosen, rejected}"),
+    LABEL(alpaca_label, "{instruction, input, output, kto_tag}"),
+    LABEL(prompt_label, "{prompt, completion, label}"),
+    LABEL(openai_label, "{messages, label}"),
+    ROW(sharegpt_label, KIND_UNPAIRED, "{conversations, kto_tag}", 1, NULL),
 };
 enum { NUM_FORMATS = sizeof formats / sizeof *formats };
 
@@ -130,11 +53,14 @@ static const struct {
     {"vicuna", "sharegpt"},
     {"messages", "openai"},
     {"chatml", "openai"},
+    {"chat_template", "openai"},
     {"orca", "openorca"},
     {"completion", "text"},
     {"pretrain", "text"},
-    {"chat_template", "openai"},
     {"prompt-completion", "prompt_completion"},
+    {"self-instruct", "self_instruct"},
+    {"seeds", "self_instruct"},
+    {"oasst1", "oasst"},
     {"orca_dpo_pairs", "orca_pairs"},
     {"ultrafeedback", "message_pairs"},
     {"hh_rlhf", "transcript_pairs"},
@@ -178,63 +104,136 @@ static enum record_kind kind_of(const json_t *r)
     return record_has(r, "label") || record_has(r, "kto_tag") ? KIND_UNPAIRED : KIND_SFT;
 }
 
-/* The hint names the forms of the kind that most of the records are of. */
-static enum status undetected(const char *path, const char *fields, const int *of_kind,
-                              struct err *e)
+/* What was seen of the first records. */
+struct votes {
+    int score[NUM_FORMATS], of_kind[NUM_KINDS];
+    char fields[200];
+    struct err bad; /* what was wrong with the first record that could not be read */
+};
+
+static void vote(struct votes *v, const json_t *record)
 {
-    char known[336];
+    enum record_kind kind = kind_of(record);
+    if (!v->fields[0]) list_fields(record, v->fields, sizeof v->fields);
+    v->of_kind[kind]++;
+    for (int i = 0; i < NUM_FORMATS; i++)
+        if (formats[i].kind == kind) v->score[i] += formats[i].detect(record);
+}
+
+/* With the dataset's own names the record votes under the names of either spelling. */
+static enum status vote_renamed(struct votes *v, const json_t *record,
+                                const struct format_names *names, struct err *e)
+{
+    for (int sharegpt = 0; sharegpt < 2; sharegpt++) {
+        json_t *copy = json_deep_copy(record);
+        enum status s = copy ? format_rename(names, sharegpt, copy, e)
+                             : err_set(e, ERR_MEMORY, "no memory for a record");
+        enum record_kind kind = s ? KIND_SFT : kind_of(copy);
+        if (!s && !sharegpt) {
+            list_fields(record, v->fields, sizeof v->fields);
+            v->of_kind[kind]++;
+        }
+        for (int i = 0; !s && i < NUM_FORMATS; i++)
+            if (formats[i].kind == kind && formats[i].sharegpt == sharegpt)
+                v->score[i] += formats[i].detect(copy);
+        json_decref(copy);
+        TRY(s);
+    }
+    return OK;
+}
+
+/* The hint names the forms of the kind that most of the records are of. */
+static enum status undetected(const char *path, const struct votes *v, struct err *e)
+{
+    char known[300];
     size_t at = 0;
     enum record_kind kind = KIND_SFT;
-    if (!fields[0]) {
+    if (!v->fields[0] && v->bad.code) {
+        *e = v->bad;
+        return e->code;
+    }
+    if (!v->fields[0]) {
         err_at(e, ERR_DATA, path, 0, 0, "no readable record among the first %d",
                FORMAT_DETECT_RECORDS);
         return err_hint(e, "a dataset holds one JSON object a line, or one array of objects");
     }
-    err_at(e, ERR_DATA, path, 0, 0, "no format fits records with the fields %s", fields);
+    err_at(e, ERR_DATA, path, 0, 0, "no format fits records with the fields %s", v->fields);
     for (int k = 1; k < NUM_KINDS; k++)
-        if (of_kind[k] > of_kind[kind]) kind = (enum record_kind)k;
+        if (v->of_kind[k] > v->of_kind[kind]) kind = (enum record_kind)k;
     known[0] = 0;
     for (size_t i = 0; i < NUM_FORMATS && at < sizeof known; i++)
         if (formats[i].kind == kind)
-            at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", at ? "; " : "",
-                                   formats[i].fields);
-    return err_hint(e, "known are %s", known);
+            at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "",
+                                   formats[i].name);
+    return err_hint(e, "known are %s; say which field is which, as in field_instruction: NAME",
+                    known);
 }
 
-enum status format_detect(const char *path, size_t max_record, const struct format **out,
+static enum status ambiguous(const char *path, const struct votes *v, int best, struct err *e)
+{
+    char names[200];
+    size_t at = 0;
+    for (int i = 0; i < NUM_FORMATS && at < sizeof names; i++)
+        if (v->score[i] == v->score[best])
+            at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", at ? " or " : "",
+                                   formats[i].name);
+    err_at(e, ERR_DATA, path, 0, 0, "the records fit several formats: %s", names);
+    return err_hint(e, "name the one that is meant: format: %s", formats[best].name);
+}
+
+enum status format_detect(const char *path, const struct jsonl_options *options,
+                          const struct format_names *names, const struct format **out,
                           struct err *e)
 {
     struct jsonl *j = NULL;
     struct jsonl_record r;
-    int score[NUM_FORMATS] = {0}, of_kind[NUM_KINDS] = {0}, best = 0;
-    char fields[200] = "";
+    struct votes v = {0};
+    int best = 0;
     *out = NULL;
-    enum status s = jsonl_open(&j, path, max_record, e);
+    enum status s = jsonl_open(&j, path, options, e);
     for (int n = 0; !s && n < FORMAT_DETECT_RECORDS; n++) {
         s = jsonl_next(j, &r, e);
         if (s || r.kind == JSONL_END) break;
+        if (r.kind == JSONL_BAD && !v.bad.code) v.bad = *e;
         if (r.kind == JSONL_BAD) continue;
-        if (!fields[0]) list_fields(r.value, fields, sizeof fields);
-        enum record_kind kind = kind_of(r.value);
-        of_kind[kind]++;
-        for (int i = 0; i < NUM_FORMATS; i++)
-            if (formats[i].kind == kind) score[i] += formats[i].detect(r.value);
+        if (names && names->n)
+            s = vote_renamed(&v, r.value, names, e);
+        else
+            vote(&v, r.value);
     }
     jsonl_close(j);
     if (s) return s;
     for (int i = 1; i < NUM_FORMATS; i++)
-        if (score[i] > score[best]) best = i;
-    if (!score[best]) return undetected(path, fields, of_kind, e);
+        if (v.score[i] > v.score[best]) best = i;
+    if (!v.score[best]) return undetected(path, &v, e);
+    for (int i = 0; i < NUM_FORMATS; i++)
+        if (i != best && v.score[i] == v.score[best]) return ambiguous(path, &v, best, e);
     *out = &formats[best];
+    return OK;
+}
+
+/* ---- conversion ---- */
+
+static enum status convert_part(const struct format *f, const json_t *record, size_t part,
+                                struct conversation *out, struct err *e)
+{
+    conversation_clear(out);
+    out->kind = f->kind;
+    out->part = part;
+    TRY(f->convert(record, out, e));
+    conversation_finish(out);
     return OK;
 }
 
 enum status format_convert(const struct format *f, const json_t *record, struct conversation *out,
                            struct err *e)
 {
-    conversation_clear(out);
-    out->kind = f->kind;
-    TRY(f->convert(record, out, e));
-    conversation_finish(out);
-    return OK;
+    out->left_out = 0;
+    return convert_part(f, record, 0, out, e);
+}
+
+enum status format_next(const struct format *f, const json_t *record, struct conversation *out,
+                        struct err *e)
+{
+    return convert_part(f, record, out->part + 1, out, e);
 }

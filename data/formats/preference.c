@@ -1,6 +1,7 @@
 #include "data/formats/preference.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "data/formats/fields.h"
 
@@ -176,26 +177,8 @@ enum status convert_azure_pairs(const json_t *r, struct conversation *c, struct 
 
 /* ---- pairs: transcripts ---- */
 
-static const char human[] = "\n\nHuman:", assistant[] = "\n\nAssistant:";
-
-static int begins(struct text t, const char *marker)
-{
-    size_t n = strlen(marker);
-    return t.n >= n && !memcmp(t.data, marker, n);
-}
-
-/* Where the next marker is, and its length; t.n where there is none. */
-static size_t next_marker(struct text t, size_t *length, enum role *role)
-{
-    for (size_t i = 0; i < t.n; i++) {
-        struct text rest = {t.data + i, t.n - i};
-        *role = begins(rest, human) ? ROLE_USER : ROLE_ASSISTANT;
-        *length = *role == ROLE_USER ? strlen(human) : strlen(assistant);
-        if (*role == ROLE_USER || begins(rest, assistant)) return i;
-    }
-    *length = 0;
-    return t.n;
-}
+static const char assistant[] = "\n\nAssistant:";
+static const struct markers hh_markers = {"\n\nHuman:", assistant};
 
 /* The end of the last "\n\nAssistant:" that both begin with, 0 if there is none. */
 static size_t common_prompt(struct text a, struct text b)
@@ -205,24 +188,6 @@ static size_t common_prompt(struct text a, struct text b)
     for (; same >= m; same--)
         if (!memcmp(a.data + same - m, assistant, m)) return same;
     return 0;
-}
-
-/* The turns of a transcript that ends with a marker. */
-static enum status add_transcript(struct text t, struct conversation *c, struct err *e)
-{
-    enum role role, next;
-    size_t length, at = next_marker(t, &length, &role);
-    if (!text_is_blank((struct text){t.data, at})) {
-        c->drop = DROP_UNKNOWN_ROLE; /* something that nobody says */
-        return OK;
-    }
-    for (;;) {
-        t = (struct text){t.data + at + length, t.n - at - length};
-        at = next_marker(t, &length, &next);
-        if (at == t.n) return OK;
-        TRY(record_add(c, role, text_strip((struct text){t.data, at}), e));
-        role = next;
-    }
 }
 
 int detect_transcript_pairs(const json_t *r)
@@ -244,13 +209,24 @@ enum status convert_transcript_pairs(const json_t *r, struct conversation *c, st
         struct text t = replies[k]->text;
         t = (struct text){t.data + prompt.n, t.n - prompt.n};
         /* They part before their last replies. */
-        if (next_marker(t, &length, &role) < t.n) c->drop = DROP_NO_COMMON_PROMPT;
+        if (transcript_next(t, hh_markers, &length, &role) < t.n) c->drop = DROP_NO_COMMON_PROMPT;
         replies[k]->text = text_strip(t);
     }
-    return c->drop ? OK : add_transcript(prompt, c, e);
+    return c->drop ? OK : record_add_transcript(prompt, hh_markers, c, e);
 }
 
 /* ---- one reply with a label ---- */
+
+/* 1: the reply is good, 0: it is not, -1: it is no label. CSV has them as text. */
+static int label_value(const json_t *v)
+{
+    const char *text = json_string_value(v);
+    json_int_t number = json_integer_value(v);
+    if (json_is_boolean(v)) return json_is_true(v);
+    if (json_is_integer(v)) return number == 0 || number == 1 ? (int)number : -1;
+    if (text && (!strcasecmp(text, "true") || !strcmp(text, "1"))) return 1;
+    return text && (!strcasecmp(text, "false") || !strcmp(text, "0")) ? 0 : -1;
+}
 
 /* The reply goes where the label says. */
 static enum status take_label(const json_t *r, struct reply reply, struct conversation *c,
@@ -258,13 +234,13 @@ static enum status take_label(const json_t *r, struct reply reply, struct conver
 {
     const char *key = record_has(r, "label") ? "label" : "kto_tag";
     const json_t *v = json_object_get(r, key);
-    json_int_t number = json_integer_value(v);
-    if (!json_is_boolean(v) && !(json_is_integer(v) && (number == 0 || number == 1))) {
+    int good = label_value(v);
+    if (good < 0) {
         err_set(e, ERR_FORMAT, v ? "\"%s\" is neither true nor false" : "\"%s\" is missing",
                 v ? key : "label");
         return err_hint(e, "true: the reply is desirable; false: it is not");
     }
-    *(json_is_true(v) || number == 1 ? &c->chosen : &c->rejected) = reply;
+    *(good ? &c->chosen : &c->rejected) = reply;
     return OK;
 }
 

@@ -1,37 +1,46 @@
 #include "data/jsonl/jsonl.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <strings.h>
 
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "data/jsonl/csv.h"
+#include "data/jsonl/stream.h"
 
 enum { CHUNK = 1 << 18 }; /* bytes read at a time */
 
-enum form { FORM_LINES, FORM_ARRAY, FORM_EMPTY };
+enum form { FORM_LINES, FORM_ARRAY, FORM_CSV, FORM_TEXT, FORM_EMPTY };
 
 /* data[at..end) is read but not consumed; `line` and `line_start` belong to data[at]. */
 struct jsonl {
-    int fd, eof, started, done; /* started, done: of the array */
+    struct stream *stream;
+    int eof, started, done; /* started, done: of the array */
     enum form form;
+    enum jsonl_unit unit; /* of plain text */
+    char separator;       /* of CSV */
+    json_t *header;       /* its columns */
     char *path;
     char *data;
     size_t at, end, cap, max_record;
-    int64_t consumed;   /* bytes before data[at] in the file */
+    int64_t consumed;   /* bytes before data[at] in the text */
     int64_t line;       /* 1-based */
-    int64_t line_start; /* file offset at which the line begins */
+    int64_t line_start; /* offset at which the line begins */
     int64_t number;
     json_t *value;
 };
 
 int jsonl_is_array(const struct jsonl *j) { return j->form == FORM_ARRAY; }
+int jsonl_is_json(const struct jsonl *j) { return j->form == FORM_LINES || j->form == FORM_ARRAY; }
 
 const char *jsonl_path(const struct jsonl *j) { return j->path; }
 
-int64_t jsonl_offset(const struct jsonl *j) { return j->consumed; }
+int64_t jsonl_offset(const struct jsonl *j)
+{
+    return stream_is_packed(j->stream) ? stream_offset(j->stream) : j->consumed;
+}
 
 /* Column of data[at], counted in bytes. */
 static long column(const struct jsonl *j) { return (long)(j->consumed - j->line_start) + 1; }
@@ -52,12 +61,10 @@ static enum status fill(struct jsonl *j, struct err *e)
         j->data = p;
         j->cap = cap;
     }
-    ssize_t n;
-    do n = read(j->fd, j->data + j->end, CHUNK);
-    while (n < 0 && errno == EINTR);
-    if (n < 0) return err_errno(e, "cannot read %s", j->path);
+    size_t n;
+    TRY(stream_read(j->stream, j->data + j->end, CHUNK, &n, e));
     if (n == 0) j->eof = 1;
-    j->end += (size_t)n;
+    j->end += n;
     return OK;
 }
 
@@ -93,70 +100,12 @@ static enum status skip_space(struct jsonl *j, int *c, struct err *e)
     }
 }
 
-static enum status begin(struct jsonl *j, struct err *e)
-{
-    while (j->end < 4 && !j->eof) TRY(fill(j, e));
-    const char *p = j->data;
-    if (j->end >= 2 && (!memcmp(p, "\xff\xfe", 2) || !memcmp(p, "\xfe\xff", 2))) {
-        err_at(e, ERR_FORMAT, j->path, 1, 1, "the file is UTF-16, not UTF-8");
-        return err_hint(e, "convert it: iconv -f UTF-16 -t UTF-8");
-    }
-    if (j->end >= 2 && !memcmp(p, "\x1f\x8b", 2)) {
-        err_at(e, ERR_FORMAT, j->path, 1, 1, "the file is compressed with gzip");
-        return err_hint(e, "unpack it: gunzip %s", j->path);
-    }
-    if (j->end >= 3 && !memcmp(p, "\xef\xbb\xbf", 3)) {
-        consume(j, 3);
-        j->line_start = j->consumed;
-    }
-    int c;
-    TRY(skip_space(j, &c, e));
-    if (c < 0)
-        j->form = FORM_EMPTY;
-    else if (c == '{')
-        j->form = FORM_LINES;
-    else if (c == '[')
-        j->form = FORM_ARRAY;
-    else {
-        err_at(e, ERR_FORMAT, j->path, j->line, column(j),
-               "neither JSONL nor a JSON array: begins with byte 0x%02x", c);
-        return err_hint(e, "a dataset holds one JSON object a line, or one array of objects");
-    }
-    return OK;
-}
-
-enum status jsonl_open(struct jsonl **out, const char *path, size_t max_record, struct err *e)
-{
-    *out = NULL;
-    struct jsonl *j = mem_calloc(1, sizeof *j);
-    if (!j) return err_set(e, ERR_MEMORY, "no memory to read %s", path);
-    j->fd = -1;
-    j->line = 1;
-    j->max_record = max_record ? max_record : JSONL_MAX_RECORD;
-    enum status s;
-    if (!(j->path = mem_strdup(path))) {
-        s = err_set(e, ERR_MEMORY, "no memory to read %s", path);
-        goto out;
-    }
-    if ((j->fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) {
-        s = err_errno(e, "cannot open %s", path);
-        err_hint(e, "paths are taken from the current directory");
-        goto out;
-    }
-    s = begin(j, e);
-out:
-    if (s)
-        jsonl_close(j);
-    else
-        *out = j;
-    return s;
-}
-
 void jsonl_close(struct jsonl *j)
 {
     if (!j) return;
     json_decref(j->value);
-    if (j->fd >= 0) close(j->fd);
+    json_decref(j->header);
+    stream_close(j->stream);
     mem_free(j->path);
     mem_free(j->data);
     mem_free(j);
@@ -192,8 +141,8 @@ static void place_error(const struct jsonl *j, const struct jsonl_record *out, l
         err_hint(e, "check this record with a JSON validator");
 }
 
-enum status jsonl_parse(const struct jsonl *j, const struct jsonl_text *text,
-                        struct jsonl_record *out, json_t **value, struct err *e)
+static enum status parse_json(const struct jsonl *j, const struct jsonl_text *text,
+                              struct jsonl_record *out, json_t **value, struct err *e)
 {
     enum status s = json_parse_text(text->data, text->n, j->path, value, e);
     if (s == ERR_MEMORY) return s;
@@ -207,9 +156,43 @@ enum status jsonl_parse(const struct jsonl *j, const struct jsonl_text *text,
         err_hint(e, "a record looks like {\"instruction\": ..., \"output\": ...}");
         return bad(out);
     }
-    out->kind = JSONL_RECORD;
-    out->value = *value;
     return OK;
+}
+
+/* A whole plain text as {"text": ...}. */
+static enum status text_object(const struct jsonl_text *text, json_t **value, struct err *e)
+{
+    if (memchr(text->data, 0, text->n)) {
+        err_set(e, ERR_FORMAT, "a zero byte in plain text");
+        return err_hint(e, "is it a text file at all?");
+    }
+    mem_failed();
+    json_t *string = json_stringn(text->data, text->n);
+    *value = string ? json_object() : NULL;
+    if (string && !*value) json_decref(string);
+    if (*value && !json_object_set_new_nocheck(*value, "text", string)) return OK;
+    if (mem_failed()) return err_set(e, ERR_MEMORY, "no memory for a record");
+    err_set(e, ERR_FORMAT, "not UTF-8");
+    return err_hint(e, "the file must be UTF-8; convert it, e.g. iconv -f LATIN1 -t UTF-8");
+}
+
+enum status jsonl_parse(const struct jsonl *j, const struct jsonl_text *text,
+                        struct jsonl_record *out, json_t **value, struct err *e)
+{
+    enum status s = OK;
+    *value = NULL;
+    out->kind = JSONL_RECORD;
+    if (j->form == FORM_CSV)
+        s = csv_object(text->data, text->n, j->separator, j->header, value, e);
+    else if (j->form == FORM_TEXT)
+        s = text_object(text, value, e);
+    else
+        TRY(parse_json(j, text, out, value, e));
+    out->value = *value;
+    if (!s || s == ERR_MEMORY) return s;
+    snprintf(e->file, sizeof e->file, "%s", j->path);
+    e->line = (long)out->line;
+    return bad(out);
 }
 
 static void begin_record(struct jsonl *j, struct jsonl_record *out)
@@ -367,6 +350,131 @@ static enum status find_element(struct jsonl *j, struct jsonl_record *out, struc
     return too_large(j, out, e);
 }
 
+/* ---- CSV ---- */
+
+/* Over white space up to the first line with something on it; *c as skip_space. */
+static enum status skip_blank_lines(struct jsonl *j, int *c, struct err *e)
+{
+    for (;;) {
+        size_t n = 0, line = 0; /* where the last line begins */
+        while (j->at + n < j->end && is_space(j->data[j->at + n])) {
+            n++;
+            if (j->data[j->at + n - 1] == '\n') line = n;
+        }
+        int blank = j->at + n == j->end;
+        if (!blank || j->eof) {
+            *c = blank ? -1 : 0;
+            consume(j, blank ? n : line);
+            return OK;
+        }
+        consume(j, n > j->max_record ? n : line);
+        TRY(fill(j, e));
+    }
+}
+
+static enum status find_row(struct jsonl *j, struct jsonl_record *out, struct jsonl_text *text,
+                            struct err *e)
+{
+    struct csv_extent x = {0};
+    int c, oversized = 0;
+    TRY(skip_blank_lines(j, &c, e));
+    if (c < 0) return OK;
+    begin_record(j, out);
+    text->column = column(j);
+    for (;;) {
+        csv_follow(&x, j->data + j->at, j->end - j->at, j->separator);
+        if (x.n > j->max_record) oversized = 1;
+        if (x.complete || j->eof) break;
+        if (oversized) { /* nothing of it is kept */
+            consume(j, x.n);
+            x.n = 0;
+        }
+        TRY(fill(j, e));
+    }
+    if (!x.complete && x.state == CSV_QUOTED) {
+        err_at(e, ERR_FORMAT, j->path, (long)out->line, 0,
+               "the file ends inside a quoted field of record %lld, which begins here",
+               (long long)out->number);
+        return err_hint(e, "it seems cut off, or a quote is not closed");
+    }
+    if (oversized)
+        consume(j, x.n);
+    else
+        found(j, x.n, out, text);
+    if (x.complete) consume(j, 1);
+    return oversized ? too_large(j, out, e) : OK;
+}
+
+static enum status read_header(struct jsonl *j, struct err *e)
+{
+    struct jsonl_record r = {.kind = JSONL_END};
+    struct jsonl_text text;
+    TRY(find_row(j, &r, &text, e));
+    if (r.kind == JSONL_BAD) return e->code;
+    j->number = 0;
+    if (r.kind == JSONL_END) {
+        j->form = FORM_EMPTY;
+        return OK;
+    }
+    enum status s = csv_header(text.data, text.n, j->separator, &j->header, e);
+    if (s == ERR_MEMORY || !s) return s;
+    snprintf(e->file, sizeof e->file, "%s", j->path);
+    e->line = (long)r.line;
+    return err_wrap(e, "the header");
+}
+
+/* ---- plain text ---- */
+
+/* How far a text has been followed. */
+struct text_extent {
+    size_t n;
+    int blank, complete; /* blank: nothing but white space on the line so far */
+};
+
+static void follow_text(const struct jsonl *j, struct text_extent *x)
+{
+    const char *data = j->data + j->at;
+    for (size_t size = j->end - j->at; x->n < size && !x->complete; x->n++) {
+        if (data[x->n] != '\n') {
+            x->blank &= is_space(data[x->n]);
+            continue;
+        }
+        x->complete = j->unit == JSONL_LINE || (j->unit == JSONL_PARAGRAPH && x->blank);
+        if (x->complete) return;
+        x->blank = 1;
+    }
+}
+
+static enum status find_text(struct jsonl *j, struct jsonl_record *out, struct jsonl_text *text,
+                             struct err *e)
+{
+    struct text_extent x = {0};
+    int c, oversized = 0;
+    TRY(skip_blank_lines(j, &c, e));
+    if (c < 0) return OK;
+    begin_record(j, out);
+    text->column = 1;
+    for (;;) {
+        follow_text(j, &x);
+        if (x.n > j->max_record) oversized = 1;
+        if (x.complete || j->eof) break;
+        if (oversized) { /* nothing of it is kept */
+            consume(j, x.n);
+            x = (struct text_extent){.blank = x.blank};
+        }
+        TRY(fill(j, e));
+    }
+    size_t rest = x.complete; /* the line's end */
+    if (oversized)
+        consume(j, x.n);
+    else
+        found(j, x.n, out, text);
+    consume(j, rest);
+    if (oversized) return too_large(j, out, e);
+    while (text->n && is_space(text->data[text->n - 1])) text->n--;
+    return OK;
+}
+
 enum status jsonl_find(struct jsonl *j, struct jsonl_record *out, struct jsonl_text *text,
                        struct err *e)
 {
@@ -374,6 +482,8 @@ enum status jsonl_find(struct jsonl *j, struct jsonl_record *out, struct jsonl_t
     switch (j->form) {
     case FORM_LINES: return find_line(j, out, text, e);
     case FORM_ARRAY: return find_element(j, out, text, e);
+    case FORM_CSV: return find_row(j, out, text, e);
+    case FORM_TEXT: return find_text(j, out, text, e);
     case FORM_EMPTY: break;
     }
     return OK;
@@ -386,4 +496,81 @@ enum status jsonl_next(struct jsonl *j, struct jsonl_record *out, struct err *e)
     j->value = NULL;
     TRY(jsonl_find(j, out, &text, e));
     return out->kind == JSONL_RECORD ? jsonl_parse(j, &text, out, &j->value, e) : OK;
+}
+
+/* ---- opening ---- */
+
+/* What the name's ending says, before .gz and .zst; FORM_EMPTY: nothing. */
+static enum form named_form(const char *path, char *separator)
+{
+    static const struct {
+        const char *ending;
+        enum form form;
+        char separator;
+    } forms[] = {{".csv", FORM_CSV, ','},
+                 {".tsv", FORM_CSV, '\t'},
+                 {".txt", FORM_TEXT, 0},
+                 {".text", FORM_TEXT, 0},
+                 {".md", FORM_TEXT, 0}};
+    static const char *const packed[] = {".gz", ".zst", ".zstd"};
+    size_t n = strlen(path);
+    for (size_t i = 0; i < sizeof packed / sizeof *packed; i++) {
+        size_t m = strlen(packed[i]);
+        if (n > m && !strncasecmp(path + n - m, packed[i], m)) n -= m;
+    }
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        size_t m = strlen(forms[i].ending);
+        if (n <= m || strncasecmp(path + n - m, forms[i].ending, m)) continue;
+        *separator = forms[i].separator;
+        return forms[i].form;
+    }
+    return FORM_EMPTY;
+}
+
+static enum status begin(struct jsonl *j, struct err *e)
+{
+    int c;
+    while (j->end < 4 && !j->eof) TRY(fill(j, e));
+    if (j->end >= 3 && !memcmp(j->data, "\xef\xbb\xbf", 3)) {
+        consume(j, 3);
+        j->line_start = j->consumed;
+    }
+    j->form = named_form(j->path, &j->separator);
+    if (j->form == FORM_CSV) return read_header(j, e);
+    if (j->form == FORM_TEXT) return OK;
+    TRY(skip_space(j, &c, e));
+    if (c < 0)
+        j->form = FORM_EMPTY;
+    else if (c == '{')
+        j->form = FORM_LINES;
+    else if (c == '[')
+        j->form = FORM_ARRAY;
+    else {
+        err_at(e, ERR_FORMAT, j->path, j->line, column(j),
+               "neither JSONL nor a JSON array: begins with byte 0x%02x", c);
+        return err_hint(e,
+                        "a dataset holds one JSON object a line, or one array of objects; CSV is "
+                        "called .csv, plain text .txt");
+    }
+    return OK;
+}
+
+enum status jsonl_open(struct jsonl **out, const char *path, const struct jsonl_options *options,
+                       struct err *e)
+{
+    *out = NULL;
+    struct jsonl *j = mem_calloc(1, sizeof *j);
+    if (!j) return err_set(e, ERR_MEMORY, "no memory to read %s", path);
+    j->line = 1;
+    j->max_record = options && options->max_record ? options->max_record : JSONL_MAX_RECORD;
+    j->unit = options ? options->unit : JSONL_LINE;
+    enum status s = (j->path = mem_strdup(path)) ? OK : ERR_MEMORY;
+    if (s) err_set(e, s, "no memory to read %s", path);
+    if (!s) s = stream_open(&j->stream, path, e);
+    if (!s) s = begin(j, e);
+    if (s)
+        jsonl_close(j);
+    else
+        *out = j;
+    return s;
 }

@@ -1,14 +1,21 @@
-/* jsonl.h - records out of a file of JSON objects, one at a time.
+/* jsonl.h - records out of a data file, one at a time, as JSON objects.
  *
- * Two forms are read, told apart by the first byte that is not white space: JSONL (an object a
- * line) and one JSON array of objects. Neither is ever loaded whole: an array's elements are found
- * by their brackets and parsed one by one, so memory stays at the largest record. A UTF-8 BOM,
- * CRLF, blank lines and a last line without newline are fine.
+ *   .csv, .tsv         RFC 4180; the first row names the fields, all values are strings (csv.h)
+ *   .txt, .text, .md   plain text: {"text": ...} a line, or as jsonl_options says; blank lines are
+ *                      nothing
+ *   all others         JSONL (an object a line) or one JSON array of objects, told apart by the
+ *                      first byte that is not white space
  *
- * A record that is not an object, not JSON, not UTF-8, nested too deeply or larger than max_record
- * comes back as JSONL_BAD with the reason in `err`; the caller stops or goes on with the next
- * record, as its policy says. What leaves no next record to go on to (an array that ends in the
- * middle, text behind it, a read error) is an error of jsonl_next itself.
+ * Each may be packed, whatever its name (stream.h); the name's ending is looked for before .gz and
+ * .zst. Nothing is ever loaded whole: an array's elements are found by their brackets and parsed
+ * one by one, so memory stays at the largest record. A UTF-8 BOM, CRLF, blank lines and a last line
+ * without newline are fine.
+ *
+ * A record that is not an object, not JSON, not UTF-8, nested too deeply, larger than max_record or
+ * without as many fields as the header comes back as JSONL_BAD with the reason in `err`; the caller
+ * stops or goes on with the next record, as its policy says. What leaves no next record to go on to
+ * (an array or a quoted field that ends in the middle, text behind the array, damaged packed data,
+ * a read error) is an error of jsonl_next itself.
  *
  *     while (!(s = jsonl_next(j, &record, &e)) && record.kind != JSONL_END) ...
  */
@@ -32,13 +39,22 @@ struct jsonl_record {
     const json_t *value; /* JSONL_RECORD: an object; valid until the next call */
     int64_t number;      /* 1-based, bad records counted too */
     int64_t line;        /* 1-based line on which it begins */
-    int64_t place;       /* how people find it: the line (JSONL) or the number (array) */
+    int64_t place;       /* how people find it: the number in an array, else the line */
 };
 
-/* max_record 0: the default. ERR_IO, ERR_MEMORY; ERR_FORMAT when the file begins with
- * neither an object nor an array. An empty file has no records. */
-MUST_CHECK enum status jsonl_open(struct jsonl **out, const char *path, size_t max_record,
-                                  struct err *e);
+/* What of a plain text is a record; paragraphs end at blank lines. */
+enum jsonl_unit { JSONL_LINE, JSONL_PARAGRAPH, JSONL_DOCUMENT };
+
+struct jsonl_options {
+    size_t max_record; /* 0: the default */
+    enum jsonl_unit unit;
+};
+
+/* NULL options: the defaults. ERR_IO, ERR_MEMORY; ERR_FORMAT when the file begins with neither an
+ * object nor an array, has no usable header, or is of a form that is not read (stream.h). An empty
+ * file has no records. */
+MUST_CHECK enum status jsonl_open(struct jsonl **out, const char *path,
+                                  const struct jsonl_options *options, struct err *e);
 void jsonl_close(struct jsonl *j); /* NULL is fine */
 
 /* The next record. With kind JSONL_BAD the status is OK and *e says what is wrong with it and
@@ -65,7 +81,8 @@ MUST_CHECK enum status jsonl_parse(const struct jsonl *j, const struct jsonl_tex
                                    struct jsonl_record *out, json_t **value, struct err *e);
 
 int jsonl_is_array(const struct jsonl *j);
+int jsonl_is_json(const struct jsonl *j); /* records are written as JSON: JSONL or an array */
 const char *jsonl_path(const struct jsonl *j);
-int64_t jsonl_offset(const struct jsonl *j); /* bytes consumed, for progress */
+int64_t jsonl_offset(const struct jsonl *j); /* bytes of the file used, for progress */
 
 #endif

@@ -305,6 +305,6 @@ void loader_describe(const struct loader *l, int64_t document, char *out, size_t
     }
     const char *name = store_info(l->store)->sources[source].name;
     const char *dot = strrchr(name, '.');
-    snprintf(out, size, "%s, %s %lld", name, dot && !strcmp(dot, ".jsonl") ? "line" : "record",
+    snprintf(out, size, "%s, %s %lld", name, dot && !strcmp(dot, ".json") ? "record" : "line",
              (long long)line);
 }

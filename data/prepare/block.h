@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "data/formats/format.h"
 #include "data/jsonl/jsonl.h"
+#include "data/prepare/feed.h"
 #include "data/samples/encode.h"
 
 #define BLOCK_RECORDS 128
@@ -23,12 +24,21 @@ enum outcome_kind {
     OUTCOME_FAILED   /* something else went wrong */
 };
 
+/* A document that a record gave. */
+struct outcome_part {
+    struct sample sample;
+    unsigned repairs;
+};
+
 struct outcome {
     enum outcome_kind kind;
     struct jsonl_record record; /* its place; no value */
-    enum drop_reason drop;
-    unsigned repairs;
-    struct sample sample;
+    int64_t count;              /* records of the file that it is (feed.h) */
+    enum drop_reason drop;      /* of its first conversation, where none is a document */
+    size_t left_out;            /* messages, or whole conversations, that are in no document */
+    struct outcome_part first;
+    struct outcome_part *more; /* [num_more] further documents */
+    size_t num_more, cap_more;
     struct err *err; /* INVALID: of the first in the block, NULL of the later ones; FAILED */
 };
 
@@ -45,6 +55,8 @@ struct block { /* init with block_init */
 
 /* What one thread makes samples with. */
 struct block_maker {
+    const struct format *format;
+    const struct format_names *names; /* of the source's fields and roles */
     struct encoder *encoder;
     struct conversation conversation;
 };
@@ -53,11 +65,10 @@ void block_init(struct block *b);
 void block_free(struct block *b); /* zeroed is fine */
 
 /* Finds the next records. 0: none is left, and nothing went wrong. */
-int block_fill(struct block *b, struct jsonl *j);
+int block_fill(struct block *b, struct feed *f);
 
 /* `j` is only asked where errors are. */
-void block_work(struct block *b, const struct jsonl *j, const struct format *format,
-                struct block_maker *maker);
+void block_work(struct block *b, const struct jsonl *j, struct block_maker *maker);
 
 /* Puts the record's place before a message that knows only its fields. */
 void block_place_error(const struct jsonl *j, const struct jsonl_record *record, struct err *e);

@@ -22,6 +22,7 @@ struct run {
     struct block *blocks;       /* [num_slots] */
     size_t source;              /* the one that is read */
     struct jsonl *file;
+    struct feed feed;
     prepare_watcher *watch;
     void *ctx;
     int64_t bytes_before, total_bytes; /* of the sources before this one; of all */
@@ -46,39 +47,56 @@ static enum status invalid(struct run *r, const struct outcome *o, struct err *e
         return e->code;
     }
     if (!bad->count) err_format(o->err, s->first_bad, sizeof s->first_bad);
-    prepare_tally_add(bad, o->record.place);
+    prepare_tally_add(bad, o->record.place, o->count);
     return OK;
 }
 
 static void count_repairs(struct prepare_source_report *s, unsigned repairs, int64_t place)
 {
-    if (repairs & REPAIR_LEADING_REPLY) prepare_tally_add(&s->leading, place);
-    if (repairs & REPAIR_TRAILING_QUESTION) prepare_tally_add(&s->trailing, place);
+    if (repairs & REPAIR_LEADING_REPLY) prepare_tally_add(&s->leading, place, 1);
+    if (repairs & REPAIR_TRAILING_QUESTION) prepare_tally_add(&s->trailing, place, 1);
 }
 
-static enum status store_sample(struct run *r, struct outcome *o, struct err *e)
+static enum status store_part(struct run *r, const struct outcome *o, struct outcome_part *part,
+                              struct err *e)
 {
     struct prepare_source_report *s = &r->report->sources[r->source];
-    o->sample.source = (int32_t)r->source;
-    o->sample.line = o->record.place;
-    enum status st = store_writer_append(r->writer, &o->sample, e);
+    part->sample.source = (int32_t)r->source;
+    part->sample.line = o->record.place;
+    enum status st = store_writer_append(r->writer, &part->sample, e);
     if (st) {
         block_place_error(r->file, &o->record, e);
         return st;
     }
-    count_repairs(s, o->repairs, o->record.place);
-    prepare_count_document(&s->counts, &o->sample, r->options->max_length);
+    count_repairs(s, part->repairs, o->record.place);
+    prepare_count_document(&s->counts, &part->sample, r->options->max_length);
+    return OK;
+}
+
+/* What is left out of a tree is a part of its record, or records of the file. */
+static enum status store_samples(struct run *r, struct outcome *o, struct err *e)
+{
+    struct prepare_source_report *s = &r->report->sources[r->source];
+    int64_t left_out = (int64_t)o->left_out, records = o->count > 1 ? left_out : 0;
+    TRY(store_part(r, o, &o->first, e));
+    for (size_t i = 0; i < o->num_more; i++) TRY(store_part(r, o, &o->more[i], e));
+    if (records > o->count - 1) records = o->count - 1;
+    s->counts.kept += o->count - records;
+    if (records) prepare_tally_add(&s->dropped[DROP_LEFT_OUT], o->record.place, records);
+    if (left_out > records) prepare_tally_add(&s->left_out, o->record.place, left_out - records);
     return OK;
 }
 
 static enum status settle_record(struct run *r, struct outcome *o, struct err *e)
 {
     struct prepare_source_report *s = &r->report->sources[r->source];
-    s->counts.records++;
+    s->counts.records += o->count;
     switch (o->kind) {
     case OUTCOME_INVALID: return invalid(r, o, e);
-    case OUTCOME_DROPPED: prepare_tally_add(&s->dropped[o->drop], o->record.place); return OK;
-    case OUTCOME_SAMPLE: return store_sample(r, o, e);
+    case OUTCOME_DROPPED:
+        prepare_tally_add(&s->dropped[o->drop], o->record.place, o->count);
+        return OK;
+    case OUTCOME_SAMPLE: return store_samples(r, o, e);
     case OUTCOME_FAILED: break;
     }
     if (!o->err) return err_set(e, ERR_MEMORY, "no memory for the records of %s", s->path);
@@ -103,13 +121,13 @@ static void tell(struct run *r, int64_t offset)
 static int fill(void *ctx, size_t slot)
 {
     struct run *r = ctx;
-    return block_fill(&r->blocks[slot], r->file);
+    return block_fill(&r->blocks[slot], &r->feed);
 }
 
 static void work(void *ctx, size_t slot, size_t thread)
 {
     struct run *r = ctx;
-    block_work(&r->blocks[slot], r->file, r->report->sources[r->source].format, &r->makers[thread]);
+    block_work(&r->blocks[slot], r->file, &r->makers[thread]);
 }
 
 static enum status settle(void *ctx, size_t slot, struct err *e)
@@ -128,6 +146,12 @@ static enum status settle(void *ctx, size_t slot, struct err *e)
     return OK;
 }
 
+/* How a source's file is read. */
+static struct jsonl_options reading(const struct prepare_options *o, size_t source)
+{
+    return (struct jsonl_options){o->max_record, o->sources[source].unit};
+}
+
 static enum status add_source(struct run *r, size_t source, struct err *e)
 {
     struct prepare_source_report *s = &r->report->sources[source];
@@ -136,12 +160,19 @@ static enum status add_source(struct run *r, size_t source, struct err *e)
     r->source = source;
     r->next_tell = 0;
     r->tell_step = size / 100 + 1;
-    TRY(jsonl_open(&r->file, s->path, r->options->max_record, e));
+    const struct jsonl_options options = reading(r->options, source);
+    TRY(jsonl_open(&r->file, s->path, &options, e));
     s->is_array = jsonl_is_array(r->file);
+    feed_init(&r->feed, r->file, s->format);
+    for (size_t i = 0; i < r->threads; i++) {
+        r->makers[i].format = s->format;
+        r->makers[i].names = &r->options->sources[source].names;
+    }
     enum status st = crew_run(&job, r->threads, e);
     if (!st) tell(r, jsonl_offset(r->file));
     if (size > 0) r->bytes_before += size;
     prepare_counts_add(&r->report->total, &s->counts);
+    feed_free(&r->feed);
     jsonl_close(r->file);
     r->file = NULL;
     return st;
@@ -165,7 +196,8 @@ static enum status choose_format(const struct prepare_options *o, size_t i,
     const char *name = o->sources[i].format;
     s->detected = !name || !strcasecmp(name, "auto");
     if (s->detected) {
-        TRY(format_detect(s->path, o->max_record, &s->format, e));
+        const struct jsonl_options options = reading(o, i);
+        TRY(format_detect(s->path, &options, &o->sources[i].names, &s->format, e));
         log_notice("%s: format %s %s", s->path, s->format->name, s->format->fields);
         return OK;
     }
@@ -343,6 +375,12 @@ enum status prepare_cache_key(const struct prepare_options *o, char out[HASH_HEX
         st = hash_file(o->sources[i].path, hash, e);
         hasher_string(h, hash);
         hasher_string(h, format ? format : "auto");
+        hasher_u64(h, o->sources[i].unit);
+        hasher_u64(h, o->sources[i].names.n);
+        for (size_t k = 0; k < o->sources[i].names.n; k++) {
+            hasher_string(h, o->sources[i].names.items[k].ours);
+            hasher_string(h, o->sources[i].names.items[k].theirs);
+        }
     }
     if (!st) hasher_hex(h, out);
     hasher_destroy(h);

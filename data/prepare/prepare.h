@@ -7,9 +7,11 @@
  * blocks a thread, or the largest record.
  * Nothing is lost in silence: for every source
  *
- *     records = documents + the sum of dropped[]
+ *     records = kept + the sum of dropped[]
  *
- * and a reason names up to PREPARE_EXAMPLES places. Records that are no valid ones (not JSON, a
+ * and a reason names up to PREPARE_EXAMPLES places. A kept record is one document, but for formats
+ * whose records hold several, or are parts of one (format.h); what of a kept one is in no document
+ * is counted too. Records that are no valid ones (not JSON, a
  * field missing) stop the run by default; with skip_bad they are counted as DROP_BAD_RECORD.
  * max_length shapes the report alone: the file holds whole documents.
  *
@@ -35,7 +37,9 @@
 
 struct prepare_source {
     const char *path;
-    const char *format; /* a format's name; NULL or "auto": detected */
+    const char *format;        /* a format's name; NULL or "auto": detected */
+    struct format_names names; /* what the file calls fields and roles otherwise */
+    enum jsonl_unit unit;      /* of plain text */
 };
 
 struct prepare_options {
@@ -57,11 +61,13 @@ struct prepare_options {
 /* How many, and where the first of them are. */
 struct prepare_tally {
     int64_t count;
+    int num_places;
     int64_t places[PREPARE_EXAMPLES]; /* lines (JSONL) or record numbers (array) */
 };
 
 struct prepare_counts {
     int64_t records, documents;
+    int64_t kept;               /* records that documents were made of */
     int64_t tokens, supervised; /* of the documents; supervised: weight other than 0 */
     int64_t chosen, rejected;   /* of the documents: records that have such a reply, */
     int64_t prompt_tokens, chosen_tokens, rejected_tokens; /* and what their parts come to */
@@ -81,7 +87,8 @@ struct prepare_source_report {
     struct prepare_counts counts;
     struct prepare_tally dropped[NUM_DROP_REASONS];
     struct prepare_tally leading, trailing; /* turns left out of kept records (conversation.h) */
-    char first_bad[512];                    /* what was wrong with the first invalid record; "" */
+    struct prepare_tally left_out; /* messages or conversations of kept records, in no document */
+    char first_bad[512];           /* what was wrong with the first invalid record; "" */
 };
 
 struct prepare_report {
@@ -121,7 +128,7 @@ MUST_CHECK enum status prepare_cache_key(const struct prepare_options *options,
 
 void prepare_report_free(struct prepare_report *r); /* zeroed is fine */
 
-void prepare_tally_add(struct prepare_tally *t, int64_t place);
+void prepare_tally_add(struct prepare_tally *t, int64_t place, int64_t count);
 void prepare_count_document(struct prepare_counts *c, const struct sample *s, int32_t max_length);
 void prepare_counts_add(struct prepare_counts *to, const struct prepare_counts *from);
 int64_t prepare_dropped(const struct prepare_source_report *s); /* sum over the reasons */

@@ -15,10 +15,10 @@ void prepare_report_free(struct prepare_report *r)
 
 /* ---- counting ---- */
 
-void prepare_tally_add(struct prepare_tally *t, int64_t place)
+void prepare_tally_add(struct prepare_tally *t, int64_t place, int64_t count)
 {
-    if (t->count < PREPARE_EXAMPLES) t->places[t->count] = place;
-    t->count++;
+    if (t->num_places < PREPARE_EXAMPLES) t->places[t->num_places++] = place;
+    t->count += count;
 }
 
 /* The longest length that bucket b counts; the last one has no end. */
@@ -79,6 +79,7 @@ void prepare_count_document(struct prepare_counts *c, const struct sample *s, in
 void prepare_counts_add(struct prepare_counts *to, const struct prepare_counts *from)
 {
     to->records += from->records;
+    to->kept += from->kept;
     to->documents += from->documents;
     to->tokens += from->tokens;
     to->supervised += from->supervised;
@@ -110,9 +111,9 @@ static enum status print_tally(const char *indent, const struct prepare_tally *t
     TRY(buf_printf(out, "%s%lld %s (%s", indent, (long long)t->count, text,
                    is_array ? "record" : "line"));
     if (t->count > 1) TRY(buf_putc(out, 's'));
-    for (int i = 0; i < PREPARE_EXAMPLES && i < t->count; i++)
+    for (int i = 0; i < t->num_places; i++)
         TRY(buf_printf(out, "%s%lld", i ? ", " : " ", (long long)t->places[i]));
-    return buf_puts(out, t->count > PREPARE_EXAMPLES ? ", ...)\n" : ")\n");
+    return buf_puts(out, t->count > t->num_places ? ", ...)\n" : ")\n");
 }
 
 static double mean(int64_t sum, int64_t n) { return n ? (double)sum / (double)n : 0; }
@@ -175,7 +176,9 @@ static enum status print_source(const struct prepare_source_report *s, int32_t m
     if (s->first_bad[0]) TRY(buf_printf(out, "  the first invalid one: %s\n", s->first_bad));
     TRY(print_tally("  ", &s->leading, "kept without a reply that nobody asked for", s->is_array,
                     out));
-    return print_tally("  ", &s->trailing, "kept without a last question that has no reply",
+    TRY(print_tally("  ", &s->trailing, "kept without a last question that has no reply",
+                    s->is_array, out));
+    return print_tally("  ", &s->left_out, "messages or examples left out of records that are kept",
                        s->is_array, out);
 }
 
@@ -193,7 +196,7 @@ enum status prepare_report_print(const struct prepare_report *r, struct buf *out
 static json_t *tally_json(const struct prepare_tally *t)
 {
     json_t *places = json_array();
-    for (int i = 0; i < PREPARE_EXAMPLES && i < t->count; i++)
+    for (int i = 0; i < t->num_places; i++)
         json_array_append_new(places, json_integer(t->places[i]));
     return json_pack("{s:I, s:o}", "count", (json_int_t)t->count, "places", places);
 }
@@ -208,11 +211,11 @@ static int put_counts(json_t *to, const struct prepare_counts *c)
                                b < PREPARE_BUCKETS - 1 ? json_integer(bucket_end(b)) : json_null(),
                                "documents", (json_int_t)c->lengths[b]));
     json_t *counts = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I}", "records", (json_int_t)c->records,
-        "documents", (json_int_t)c->documents, "tokens", (json_int_t)c->tokens, "supervised",
-        (json_int_t)c->supervised, "longest", (json_int_t)c->longest, "lengths", lengths,
-        "cut_documents", (json_int_t)c->cut_documents, "cut_tokens", (json_int_t)c->cut_tokens,
-        "cut_silent", (json_int_t)c->cut_silent);
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I}", "records", (json_int_t)c->records,
+        "kept", (json_int_t)c->kept, "documents", (json_int_t)c->documents, "tokens",
+        (json_int_t)c->tokens, "supervised", (json_int_t)c->supervised, "longest",
+        (json_int_t)c->longest, "lengths", lengths, "cut_documents", (json_int_t)c->cut_documents,
+        "cut_tokens", (json_int_t)c->cut_tokens, "cut_silent", (json_int_t)c->cut_silent);
     int failed = !counts || json_object_update(to, counts);
     json_decref(counts);
     if (failed || (!c->chosen && !c->rejected)) return failed;
@@ -233,10 +236,11 @@ static json_t *source_json(const struct prepare_source_report *s)
             json_object_set_new(dropped, drop_name((enum drop_reason)r),
                                 tally_json(&s->dropped[r]));
     json_t *out = json_pack(
-        "{s:s%, s:s, s:s, s:b, s:s, s:o, s:o, s:o}", "path", s->path, strlen(s->path), "hash",
+        "{s:s%, s:s, s:s, s:b, s:s, s:o, s:o, s:o, s:o}", "path", s->path, strlen(s->path), "hash",
         s->hash, "format", s->format ? s->format->name : "", "detected", s->detected, "places",
         s->is_array ? "records" : "lines", "dropped", dropped, "left_out_leading_reply",
-        tally_json(&s->leading), "left_out_trailing_question", tally_json(&s->trailing));
+        tally_json(&s->leading), "left_out_trailing_question", tally_json(&s->trailing), "left_out",
+        tally_json(&s->left_out));
     if (out && put_counts(out, &s->counts)) {
         json_decref(out);
         return NULL;

@@ -26,28 +26,44 @@ static void check_replies(enum record_kind kind, const struct conversation *c)
     FUZZ_MUST(c->kind == kind);
     if (kind == KIND_SFT) return;
     FUZZ_MUST(c->chosen.given + c->rejected.given == (kind == KIND_PAIR ? 2 : 1));
-    FUZZ_MUST(c->turns[c->num_turns - 1].role == ROLE_USER);
+    enum role last = c->turns[c->num_turns - 1].role;
+    FUZZ_MUST(c->plain || last == ROLE_USER || last == ROLE_TOOL);
 }
 
-static void convert(const json_t *record)
+/* A conversation in all templates. */
+static void use(const struct format *f, struct conversation *c, struct rendered *out)
 {
+    const struct template *t;
+    FUZZ_MUST(c->num_turns > 0);
+    check_replies(f->kind, c);
+    struct text reply = c->chosen.given ? c->chosen.text : c->rejected.text;
+    if (f->kind != KIND_SFT) FUZZ_MUST(!conversation_add(c, ROLE_ASSISTANT, reply));
+    for (size_t k = 0; (t = template_at(k)); k++) render(t, c, out);
+}
+
+static void convert(json_t *record)
+{
+    static const struct format_name items[] = {{"field_messages", "a"},
+                                               {"field_role", "text"},
+                                               {"field_output", "input"},
+                                               {"role_user", "b"}};
+    const struct format_names names = {items, sizeof items / sizeof *items};
     struct conversation c = {0};
     struct rendered out;
     const struct format *f;
-    const struct template *t;
     struct err e = {0};
     rendered_init(&out);
     for (size_t i = 0; (f = format_at(i)); i++) {
         f->detect(record);
         enum status s = format_convert(f, record, &c, &e);
-        fuzz_look_at(s, &e);
-        if (s || c.drop) continue;
-        FUZZ_MUST(c.num_turns > 0);
-        check_replies(f->kind, &c);
-        struct text reply = c.chosen.given ? c.chosen.text : c.rejected.text;
-        if (f->kind != KIND_SFT) FUZZ_MUST(!conversation_add(&c, ROLE_ASSISTANT, reply));
-        for (size_t k = 0; (t = template_at(k)); k++) render(t, &c, &out);
+        for (size_t parts = 0;; s = format_next(f, record, &c, &e)) {
+            fuzz_look_at(s, &e);
+            if (!s && !c.drop) use(f, &c, &out);
+            if (s || !c.more || ++parts == 64) break;
+        }
     }
+    FUZZ_MUST(!format_rename(&names, 0, record, &e));
+    FUZZ_MUST(!format_rename(&names, 1, record, &e));
     conversation_free(&c);
     rendered_free(&out);
 }
@@ -62,6 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         convert(record);
     json_decref(record);
     fuzz_write("data.jsonl", data, size, path);
-    fuzz_look_at(format_detect(path, 4096, &f, &e), &e);
+    fuzz_look_at(format_detect(path, &(struct jsonl_options){.max_record = 4096}, NULL, &f, &e),
+                 &e);
     return 0;
 }

@@ -9,8 +9,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct jsonl *j = NULL;
     struct jsonl_record r = {0};
     int64_t number = 0;
+    const struct jsonl_options options = {.max_record = 256};
     fuzz_write("data.jsonl", data, size, path);
-    enum status s = jsonl_open(&j, path, 256, &e);
+    enum status s = jsonl_open(&j, path, &options, &e);
     fuzz_look_at(s, &e);
     while (!s && !(s = jsonl_next(j, &r, &e)) && r.kind != JSONL_END) {
         if (r.kind == JSONL_BAD) fuzz_look_at(ERR_FORMAT, &e);

@@ -3,6 +3,7 @@ python3 tests/fuzz/seeds.py OUT makes OUT/NAME/* for each fuzz_NAME."""
 
 import base64
 import glob
+import gzip
 import json
 import os
 import struct
@@ -34,6 +35,29 @@ RECORDS = [
                   {"role": "assistant", "content": "a", "train": False}]},
     {"prompt": "p", "completion": "c"},
     {"text": "plain text"},
+    {"instruction": "i", "context": "c", "response": "r"},
+    {"instruction": "i", "input": "n", "response": "r"},
+    {"instruction": "i", "output": "o", "history": [["q", "a"]]},
+    {"input": "i", "output": "o"},
+    {"instruction": "i", "instances": [{"input": "", "output": "o"}, {"input": "n", "output": "p"}]},
+    {"text": "### Human: q ### Assistant: a"},
+    {"input": "### Human: q ### Assistant:", "output": "a"},
+    {"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]},
+    {"prompt": {"text": "q", "role": "prompter", "replies": [
+        {"text": "a", "role": "assistant", "rank": 1, "replies": []},
+        {"text": "b", "role": "assistant", "rank": 0, "deleted": False, "replies": [
+            {"text": "c", "role": "prompter", "replies": []}]}]}},
+    {"messages": [{"message_id": "1", "parent_id": None, "text": "q", "role": "prompter"},
+                  {"message_id": "2", "parent_id": "1", "text": "a", "role": "assistant"},
+                  {"message_id": "3", "parent_id": "1", "text": "b", "role": "assistant"}]},
+    {"tools": [{"name": "f"}], "messages": [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        {"role": "tool", "content": "r"}, {"role": "assistant", "content": "a"}]},
+    {"tools": "[1]", "conversations": [
+        {"from": "human", "value": "q"}, {"from": "function_call", "value": "f"},
+        {"from": "observation", "value": "r"}, {"from": "gpt", "value": "a", "weight": 0}]},
     {"system": "s", "question": "q", "chosen": "good", "rejected": "bad"},
     {"instruction": "i", "input": "n", "chosen": "good", "rejected": "bad"},
     {"conversations": [{"from": "human", "value": "q"}],
@@ -56,6 +80,23 @@ RECORDS = [
 def seeds_formats():
     for record in RECORDS:
         yield json.dumps(record).encode()
+
+
+def seeds_csv():
+    yield b'\x00a,"b ""c""",d\n1,"2\n3",\n4,5,6\r\n'
+    yield b"\x01a\tb\n1\t2\n"
+    yield b"\x02one\n\n two\nthree\n"
+    yield b"\x03one\ntwo\n \nthree\n"
+    yield b"\x04one\n\ntwo"
+
+
+def seeds_packed():
+    text = b'{"a": 1}\n{"a": "two"}\n'
+    yield gzip.compress(text, mtime=0)
+    yield gzip.compress(text, mtime=0) * 2
+    yield gzip.compress(b"[" + b'{"a": 1},' * 500 + b"{}]", mtime=0)
+    yield base64.b64decode("KLUv/QRYsQAAeyJhIjogMX0KeyJhIjogInR3byJ9ClmIRRg=")
+    yield b"PAR1" + bytes(16)
 
 
 def seeds_jsonl():

@@ -114,6 +114,68 @@ static void test_defaults(void **state)
     config_free(&c);
 }
 
+/* Whatever the tool, and after having been written out. */
+static void check_names(const struct config *c)
+{
+    static const char *const want[][2] = {
+        {"field_messages", "dialogue"}, {"field_role", "who"},
+        {"field_content", "says"},      {"role_user", "me"},
+        {"role_assistant", "it"},       {"role_assistant", "calls"},
+        {"role_tool", "answers"},
+    };
+    for (size_t i = 0; i < c->datasets.n; i++) {
+        const struct config_dataset *d = &c->datasets.items[i];
+        assert_string_equal(d->format, i ? "sharegpt" : "openai");
+        assert_string_equal(d->sample_by, i ? "line" : "paragraph");
+        assert_int_equal(d->num_names, sizeof want / sizeof *want);
+        for (size_t k = 0; k < d->num_names; k++) {
+            assert_string_equal(d->names[k].ours, want[k][0]);
+            assert_string_equal(d->names[k].theirs, want[k][1]);
+        }
+    }
+}
+
+static void test_dataset_names(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "datasets:\n"
+        "  - {path: a, format: openai, sample_by: paragraph, field_messages: dialogue, field_role: "
+        "who, field_content: says, role_user: me, role_assistant: [it, calls], role_tool: "
+        "answers}\n"
+        "  - path: b\n"
+        "    formatting: sharegpt\n"
+        "    columns: {messages: dialogue}\n"
+        "    tags: {role_tag: who, content_tag: says, user_tag: me, assistant_tag: it, "
+        "function_tag: calls, observation_tag: answers}\n"
+        "  - path: c\n"
+        "    type: sharegpt\n"
+        "    field_messages: dialogue\n"
+        "    message_property_mappings:\n"
+        "      role: who\n"
+        "      content: says\n"
+        "    roles: {user: [me], assistant: [it, calls], tool: answers}\n";
+    char path[] = "/tmp/cria_config_XXXXXX";
+    struct err e = {0};
+    struct config c;
+    struct buf out;
+    buf_init(&out, 1 << 20);
+    close(mkstemp(path));
+    assert_int_equal(io_write_file(path, text, strlen(text), &e), OK);
+    assert_int_equal(config_load(&c, path, NULL, 0, &e), OK);
+    assert_int_equal(c.datasets.n, 3);
+    assert_int_equal(c.datasets.items[1].names[0].line, 5);
+    check_names(&c);
+    assert_int_equal(config_resolve(&c, &out), OK);
+    config_free(&c);
+    assert_int_equal(io_write_file(path, out.data, out.len, &e), OK);
+    assert_int_equal(config_load(&c, path, NULL, 0, &e), OK);
+    check_names(&c);
+    config_free(&c);
+    buf_free(&out);
+    unlink(path);
+}
+
 static const char everything[] = "# a config with most keys\n"
                                  "model_name_or_path: \"models/caf\\u00e9 \\t#1\"\n"
                                  "output_dir: 'out: put'\n"
@@ -548,6 +610,7 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dataset_names),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_nulls),

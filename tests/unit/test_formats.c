@@ -15,40 +15,58 @@
 #include "base/mem.h"
 #include "data/formats/format.h"
 
-/* "s:text|u:text+input|a:text*0.5|+chosen|-rejected", or "-reason", or "!STATUS message". */
-static void describe(const char *format, const char *record, char *out, size_t size)
+static size_t describe_turns(const struct conversation *c, char *out, size_t size)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < c->num_turns; i++) {
+        const struct turn *t = &c->turns[i];
+        at += (size_t)snprintf(out + at, size - at, "%s%c:%.*s", i ? "|" : "", "suatx"[t->role],
+                               (int)t -> text.n, t->text.data);
+        if (t->input.n)
+            at += (size_t)snprintf(out + at, size - at, "+%.*s", (int)t->input.n, t->input.data);
+        if (t->weight != 1) at += (size_t)snprintf(out + at, size - at, "*%g", t->weight);
+    }
+    if (c->chosen.given)
+        at += (size_t)snprintf(out + at, size - at, "|+%.*s", (int)c->chosen.text.n,
+                               c->chosen.text.data);
+    if (c->rejected.given)
+        at += (size_t)snprintf(out + at, size - at, "|-%.*s", (int)c->rejected.text.n,
+                               c->rejected.text.data);
+    if (c->repairs & REPAIR_LEADING_REPLY) at += (size_t)snprintf(out + at, size - at, " lead");
+    if (c->repairs & REPAIR_TRAILING_QUESTION)
+        at += (size_t)snprintf(out + at, size - at, " trail");
+    return at;
+}
+
+/* "s:text|u:text+input|a:text*0.5|+chosen|-rejected", or "-reason", or "!STATUS message"; " / "
+ * between the conversations of a record, " out N" where messages are left out. */
+static void describe_value(const char *format, const json_t *value, char *out, size_t size)
 {
     struct err e = {0};
     struct conversation c = {0};
-    json_t *value = NULL;
     size_t at = 0;
-    assert_int_equal(json_parse_text(record, strlen(record), "test", &value, &e), OK);
     enum status s = format_convert(format_find(format), value, &c, &e);
-    out[0] = 0;
-    if (s)
-        snprintf(out, size, "!%s %s", status_name(s), e.message);
-    else if (c.drop)
-        snprintf(out, size, "-%s", drop_name(c.drop));
-    else
-        for (size_t i = 0; i < c.num_turns; i++) {
-            const struct turn *t = &c.turns[i];
-            at += (size_t)snprintf(out + at, size - at, "%s%c:%.*s", i ? "|" : "", "suatx"[t->role],
-                                   (int)t -> text.n, t->text.data);
-            if (t->input.n)
-                at +=
-                    (size_t)snprintf(out + at, size - at, "+%.*s", (int)t->input.n, t->input.data);
-            if (t->weight != 1) at += (size_t)snprintf(out + at, size - at, "*%g", t->weight);
-        }
-    if (!s && !c.drop && c.chosen.given)
-        at += (size_t)snprintf(out + at, size - at, "|+%.*s", (int)c.chosen.text.n,
-                               c.chosen.text.data);
-    if (!s && !c.drop && c.rejected.given)
-        at += (size_t)snprintf(out + at, size - at, "|-%.*s", (int)c.rejected.text.n,
-                               c.rejected.text.data);
-    if (!s && c.repairs & REPAIR_LEADING_REPLY)
-        at += (size_t)snprintf(out + at, size - at, " lead");
-    if (!s && c.repairs & REPAIR_TRAILING_QUESTION) snprintf(out + at, size - at, " trail");
+    for (out[0] = 0;; s = format_next(format_find(format), value, &c, &e)) {
+        if (s)
+            snprintf(out + at, size - at, "!%s %s", status_name(s), e.message);
+        else if (c.drop)
+            at += (size_t)snprintf(out + at, size - at, "-%s", drop_name(c.drop));
+        else
+            at += describe_turns(&c, out + at, size - at);
+        if (s || !c.more) break;
+        at += (size_t)snprintf(out + at, size - at, " / ");
+    }
+    if (!s && c.left_out) snprintf(out + at, size - at, " out %zu", c.left_out);
     conversation_free(&c);
+}
+
+static void describe(const char *format, const char *record, char *out, size_t size)
+{
+    struct err e = {0};
+    json_t *value = NULL;
+    if (json_parse_text(record, strlen(record), "test", &value, &e))
+        fail_msg("%s: %s", record, e.message);
+    describe_value(format, value, out, size);
     json_decref(value);
 }
 
@@ -111,7 +129,7 @@ static void test_convert(void **state)
          "\"a\"},{\"type\":\"text\",\"text\":\"b\"}],\"weight\":0.5}]}",
          "u:q*0|a:ab*0.5"},
         {"openai", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
-         "!ERR_FORMAT message 1 of \"messages\": a content part of type \"image_url\""},
+         "-not_text"},
         {"openai", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\",\"weight\":-1}]}",
          "!ERR_FORMAT message 1 of \"messages\": \"weight\" of a message is no number from 0 on"},
         {"openai",
@@ -130,6 +148,261 @@ static void test_convert(void **state)
         describe(cases[i].format, cases[i].record, out, sizeof out);
         assert_string_equal(out, cases[i].want);
     }
+}
+
+#define Q(...) #__VA_ARGS__ /* JSON without its quotes escaped */
+
+static const struct {
+    const char *format, *record, *want;
+} rows[] = {
+    {"alpaca", Q({
+         "instruction" : "i",
+         "output" : "o",
+         "history" : [ [ "a", "b" ], [ "c", "d" ] ],
+         "system" : "s"
+     }),
+     "s:s|u:a|a:b|u:c|a:d|u:i|a:o"},
+    {"alpaca", Q({"instruction" : "i", "output" : "o", "history" : [["a"]]}),
+     "!ERR_FORMAT item 1 of \"history\" is no pair of texts"},
+    {"alpaca", Q({"instruction" : "i", "output" : "o", "history" : 7}),
+     "!ERR_FORMAT \"history\" is no list"},
+    {"dolly", Q({"instruction" : "i", "context" : "c", "response" : "r", "category" : "x"}),
+     "u:i+c|a:r"},
+    {"gpteacher", Q({"instruction" : "i", "input" : "n", "response" : "r"}), "u:i+n|a:r"},
+    {"longform", Q({"input" : "i", "output" : "o", "source" : "x"}), "u:i|a:o"},
+    {"seeds", Q({
+         "instruction" : "i",
+         "instances" :
+             [ {"input" : "", "output" : "a"}, {"input" : "n", "output" : ""}, {"output" : "c"} ]
+     }),
+     "u:i|a:a / -empty_reply / u:i|a:c"},
+    {"self_instruct", Q({"instruction" : "i", "instances" : []}), "-no_reply"},
+    {"self_instruct", Q({"instruction" : "i", "instances" : [5]}),
+     "!ERR_FORMAT an instance is no object"},
+    {"sharegpt", Q({
+         "tools" : "[{}]",
+         "conversations" : [
+             {"from" : "human", "value" : "q"}, {"from" : "gpt", "value" : "a", "weight" : 0},
+             {"from" : "human", "value" : "z"}, {"from" : "gpt", "value" : "b", "train" : true}
+         ]
+     }),
+     "s:Tools:\n[{}]|u:q|a:a*0|u:z|a:b"},
+    {"sharegpt", Q({
+         "system" : "s",
+         "tools" : [ {"name" : "f"} ],
+         "conversations" : [ {"from" : "human", "value" : "q"}, {"from" : "gpt", "value" : "a"} ]
+     }),
+     "s:s\n\nTools:\n[{\"name\":\"f\"}]|u:q|a:a"},
+    {"sharegpt", Q({
+         "tools" : "[]",
+         "images" : ["x"],
+         "conversations" : [ {"from" : "human", "value" : "q"}, {"from" : "gpt", "value" : "a"} ]
+     }),
+     "-not_text"},
+    {"openai", Q({
+         "tools" : [],
+         "messages" : [
+             {"role" : "user", "content" : "q"}, {
+                 "role" : "assistant",
+                 "content" : null,
+                 "tool_calls" : [
+                     {
+                         "id" : "1",
+                         "type" : "function",
+                         "function" : {"name" : "f", "arguments" : "{\"x\": 1}"}
+                     },
+                     {"function" : {"name" : "g", "arguments" : {"y" : 2}}}, {"name" : "h"}
+                 ]
+             },
+             {"role" : "tool", "tool_call_id" : "1", "content" : "r"},
+             {"role" : "tool", "content" : [ {"type" : "text", "text" : "t"} ]},
+             {"role" : "assistant", "content" : "a", "loss" : false}
+         ]
+     }),
+     "u:q|a:{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n{\"name\": \"g\", \"arguments\": "
+     "{\"y\":2}}\n"
+     "{\"name\": \"h\", \"arguments\": {}}|t:r|t:t|a:a*0"},
+    {"openai", Q({
+         "messages" : [
+             {"role" : "user", "content" : "q"}, {
+                 "role" : "assistant",
+                 "content" : "w",
+                 "function_call" : {"name" : "f", "arguments" : ""}
+             },
+             {"role" : "function", "name" : "f", "content" : "r"},
+             {"role" : "assistant", "content" : "a", "loss" : 3.5}
+         ]
+     }),
+     "u:q|a:w\n{\"name\": \"f\", \"arguments\": {}}|t:r|a:a"},
+    {"openai",
+     Q({"messages" : [ {"role" : "assistant", "content" : "", "tool_calls" : [ {"id" : "1"} ]} ]}),
+     "!ERR_FORMAT message 1 of \"messages\": a tool's call has no name"},
+    {"openai", Q({"messages" : [ {"role" : "assistant", "content" : "", "tool_calls" : 7} ]}),
+     "!ERR_FORMAT message 1 of \"messages\": \"tool_calls\" is no list"},
+    {"openai", Q({"messages" : [ {"role" : "user", "content" : "q", "train_detail" : []} ]}),
+     "!ERR_FORMAT message 1 of \"messages\": \"train_detail\": parts of a message cannot be left "
+     "untrained"},
+    {"guanaco", Q({"text" : "### Human: q ### Assistant: a\n### Human: z### Assistant: b "}),
+     "u:q|a:a|u:z|a:b"},
+    {"guanaco", Q({"text" : "### Human: q ### Assistant: "}), "-no_reply"},
+    {"guanaco", Q({"text" : "x ### Human: q ### Assistant: a"}), "-unknown_role"},
+    {"guanaco", Q({"input" : "### Human: q ### Assistant:", "output" : "a", "text" : "t"}),
+     "u:q|a:a"},
+    {"guanaco", Q({"input" : "### Human: q ### Assistant:", "output" : " "}), "-empty_reply"},
+    {"prompt_completion", Q({"prompt" : "p", "response" : "c"}), "u:p|a:c"},
+    {"prompt_completion", Q({
+         "prompt" : [
+             {"role" : "user", "content" : "q"}, {"role" : "assistant", "content" : "a"},
+             {"role" : "user", "content" : "z"}
+         ],
+         "completion" : [ {"role" : "assistant", "content" : "b"} ]
+     }),
+     "u:q|a:a*0|u:z|a:b"},
+    {"prompt_completion", Q({"prompt" : [], "completion" : "b"}),
+     "!ERR_FORMAT \"completion\" is no list"},
+};
+
+static void test_rows(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char out[512];
+        describe(rows[i].format, rows[i].record, out, sizeof out);
+        assert_string_equal(out, rows[i].want);
+    }
+}
+
+static void test_trees(void **state)
+{
+    (void)state;
+    static const char nested[] = Q({
+        "prompt" : {
+            "role" : "prompter",
+            "text" : "q",
+            "replies" : [
+                {"role" : "assistant", "text" : "a", "rank" : 1, "replies" : []}, {
+                    "role" : "assistant",
+                    "text" : "b",
+                    "rank" : 0,
+                    "replies" : [
+                        {
+                            "role" : "prompter",
+                            "text" : "c",
+                            "replies" : [ {
+                                "role" : "assistant",
+                                "text" : "d",
+                                "deleted" : true,
+                                "replies" : [ {"role" : "prompter", "text" : "e"} ]
+                            } ]
+                        },
+                        {
+                            "role" : "prompter",
+                            "text" : "f",
+                            "replies" : [ {"role" : "assistant", "text" : "g", "replies" : null} ]
+                        }
+                    ]
+                },
+                {"role" : "assistant", "text" : "h"}
+            ]
+        }
+    });
+    static const char flat[] = Q({
+        "messages" : [
+            {"message_id" : "2", "parent_id" : "1", "role" : "assistant", "text" : "a", "rank" : 2},
+            {"message_id" : "1", "parent_id" : null, "role" : "prompter", "text" : "q"},
+            {"message_id" : "4", "parent_id" : "3", "role" : "prompter", "text" : "z"},
+            {"message_id" : "3", "parent_id" : "1", "role" : "assistant", "text" : "b", "rank" : 1},
+            {"message_id" : "6", "parent_id" : "5", "role" : "assistant", "text" : "lost"},
+            {"message_id" : "7", "parent_id" : "7", "role" : "assistant", "text" : "own"}
+        ]
+    });
+    static const struct {
+        const char *format, *record, *want;
+    } cases[] = {
+        {"oasst", nested, "u:q|a:b trail out 6"},
+        {"oasst_all", nested, "u:q|a:a / u:q|a:b trail / u:q|a:b*0|u:f|a:g / u:q|a:h out 2"},
+        {"oasst", flat, "u:q|a:b trail out 3"},
+        {"oasst_all", flat, "u:q|a:a / u:q|a:b trail out 2"},
+        {"oasst_all", Q({
+             "role" : "prompter",
+             "text" : "q",
+             "replies" : [ {
+                 "role" : "assistant",
+                 "text" : "a",
+                 "replies" : [ {
+                     "role" : "prompter",
+                     "text" : "b",
+                     "replies" : [
+                         {"role" : "assistant", "text" : "c"}, {"role" : "assistant", "text" : "d"}
+                     ]
+                 } ]
+             } ]
+         }),
+         "u:q|a:a|u:b|a:c / u:q|a:a*0|u:b|a:d"},
+        {"oasst1", Q({"prompt" : {"role" : "prompter", "text" : "q"}}), "-no_reply"},
+        {"oasst", Q({
+             "messages" :
+                 [ {"message_id" : "1", "parent_id" : "0", "role" : "prompter", "text" : "q"} ]
+         }),
+         "-no_prompt"},
+        {"oasst", Q({"prompt" : {"role" : "prompter", "text" : "q", "deleted" : true}}),
+         "-no_prompt"},
+        {"oasst", Q({"prompt" : {"role" : "king", "text" : "q"}}), "-unknown_role"},
+        {"oasst", Q({"prompt" : {"text" : "q"}}), "!ERR_FORMAT \"role\" is missing"},
+        {"oasst", Q({"prompt" : {"text" : "q", "role" : "prompter", "replies" : 7}}),
+         "!ERR_FORMAT \"replies\" is no list"},
+        {"oasst", Q({"messages" : [3]}), "!ERR_FORMAT a message is no object"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char out[512];
+        describe(cases[i].format, cases[i].record, out, sizeof out);
+        assert_string_equal(out, cases[i].want);
+    }
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    static const struct format_name items[] = {
+        {"field_messages", "dialogue"}, {"field_role", "who"},      {"field_content", "says"},
+        {"field_weight", "learn"},      {"role_user", "me"},        {"role_user", "you"},
+        {"role_assistant", "it"},       {"field_output", "answer"},
+    };
+    const struct format_names names = {items, sizeof items / sizeof *items};
+    static const char *const records[][3] = {
+        {Q({
+             "dialogue" : [
+                 {"who" : "me", "says" : "q"}, {"who" : "it", "says" : "a", "learn" : false},
+                 {"who" : "you", "says" : "z"}, {"who" : "it", "says" : "b"}
+             ],
+             "messages" : "other"
+         }),
+         "openai", "u:q|a:a*0|u:z|a:b"},
+        {Q({
+             "dialogue" : [ {"who" : "me", "says" : "q"}, {"who" : "it", "says" : "a"} ],
+             "conversations" : []
+         }),
+         "sharegpt", "u:q|a:a"},
+        {Q({"dialogue" : [ {"who" : "king", "says" : "q"} ]}), "openai", "-unknown_role"},
+        {Q({"messages" : [ {"role" : "user", "content" : "q"} ]}), "openai",
+         "!ERR_FORMAT \"messages\" is missing"},
+        {Q({"instruction" : "i", "answer" : "o", "output" : "no"}), "alpaca", "u:i|a:o"},
+        {Q({"instruction" : "i", "output" : "no"}), "alpaca", "!ERR_FORMAT \"output\" is missing"},
+    };
+    for (size_t i = 0; i < sizeof records / sizeof *records; i++) {
+        struct err e = {0};
+        char out[512];
+        json_t *value = NULL;
+        const struct format *f = format_find(records[i][1]);
+        assert_int_equal(json_parse_text(records[i][0], strlen(records[i][0]), "t", &value, &e),
+                         OK);
+        assert_int_equal(format_rename(&names, f->sharegpt, value, &e), OK);
+        describe_value(records[i][1], value, out, sizeof out);
+        assert_string_equal(out, records[i][2]);
+        json_decref(value);
+    }
+    for (size_t i = 0; format_name_at(i); i++) assert_true(format_name_known(format_name_at(i)));
+    assert_false(format_name_known("field_nothing"));
 }
 
 static const struct {
@@ -343,6 +616,23 @@ static void test_detect(void **state)
         {"{\"conversations\":[],\"kto_tag\":false}", "sharegpt_label"},
         {"{\"chosen\":\"a\",\"rejected\":\"b\"}",
          "no format fits records with the fields chosen, rejected"},
+        {Q({"instruction" : "", "response" : ""}), "dolly"},
+        {Q({"instruction" : "", "input" : "", "response" : ""}), "gpteacher"},
+        {Q({"instruction" : "", "input" : "", "context" : "", "response" : ""}),
+         "fit several formats: dolly or gpteacher"},
+        {Q({"instruction" : "", "input" : "", "response" : "", "output" : ""}), "alpaca"},
+        {Q({"input" : "", "output" : ""}), "longform"},
+        {Q({"instruction" : "", "instances" : []}), "self_instruct"},
+        {Q({"prompt" : "", "response" : ""}), "prompt_completion"},
+        {Q({"prompt" : [], "completion" : []}), "prompt_completion"},
+        {Q({"prompt" : "", "prompt_id" : "", "messages" : []}), "openai"},
+        {Q({"messages" : [], "conversations" : []}), "fit several formats: sharegpt or openai"},
+        {Q({"text" : "### Human: a"}), "guanaco"},
+        {Q({"input" : "### Human: a ### Assistant:", "output" : "", "text" : "### Human: a"}),
+         "guanaco"},
+        {Q({"message_tree_id" : "", "prompt" : {"text" : "", "role" : "prompter", "replies" : []}}),
+         "oasst"},
+        {Q({"message_id" : "", "parent_id" : null, "text" : "", "role" : "prompter"}), "oasst"},
         {"{\"text\":\"a\",\"label\":0}", "no format fits records with the fields text, label"},
     };
     char path[] = "/tmp/cria_format_XXXXXX";
@@ -351,7 +641,7 @@ static void test_detect(void **state)
         struct err e = {0};
         const struct format *f;
         assert_int_equal(io_write_file(path, cases[i].text, strlen(cases[i].text), &e), OK);
-        enum status s = format_detect(path, 0, &f, &e);
+        enum status s = format_detect(path, NULL, NULL, &f, &e);
         if (s)
             assert_non_null(strstr(e.message, cases[i].want));
         else
@@ -364,32 +654,49 @@ static void test_detect(void **state)
 static void test_allocation_failures(void **state)
 {
     (void)state;
-    const char *record =
-        "{\"messages\":[{\"role\":\"user\",\"content\":[{\"text\":\"a\"},{\"text\":"
-        "\"b\"}]},{\"role\":\"assistant\",\"content\":\"a\"}]}";
-    struct err e = {0};
-    json_t *value = NULL;
-    assert_int_equal(json_parse_text(record, strlen(record), "test", &value, &e), OK);
-    for (long k = 1; k < 20; k++) {
-        struct conversation c = {0};
-        mem_fail_after(k);
-        enum status s = format_convert(format_find("openai"), value, &c, &e);
-        mem_fail_after(0);
-        conversation_free(&c);
-        if (!s) break;
-        assert_int_equal(s, ERR_MEMORY);
+    static const char *const cases[][2] = {
+        {"openai", Q({
+             "tools" : [ {} ],
+             "messages" : [
+                 {"role" : "user", "content" : [ {"text" : "a"}, {"text" : "b"} ]}, {
+                     "role" : "assistant",
+                     "content" : "a",
+                     "tool_calls" : [ {"name" : "f", "arguments" : {"x" : 1}} ]
+                 }
+             ]
+         })},
+        {"oasst_all", Q({
+             "messages" : [
+                 {"message_id" : "1", "role" : "prompter", "text" : "a"},
+                 {"message_id" : "2", "parent_id" : "1", "role" : "assistant", "text" : "b"}
+             ]
+         })},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e = {0};
+        json_t *value = NULL;
+        enum status s = ERR_MEMORY;
+        assert_int_equal(json_parse_text(cases[i][1], strlen(cases[i][1]), "test", &value, &e), OK);
+        for (long k = 1; k < 100 && s; k++) {
+            struct conversation c = {0};
+            mem_fail_after(k);
+            s = format_convert(format_find(cases[i][0]), value, &c, &e);
+            mem_fail_after(0);
+            conversation_free(&c);
+            if (s) assert_int_equal(s, ERR_MEMORY);
+        }
+        assert_int_equal(s, OK);
+        json_decref(value);
     }
-    json_decref(value);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_convert),
-        cmocka_unit_test(test_preferences),
-        cmocka_unit_test(test_strip),
-        cmocka_unit_test(test_detect),
-        cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_convert),     cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_trees),       cmocka_unit_test(test_names),
+        cmocka_unit_test(test_preferences), cmocka_unit_test(test_strip),
+        cmocka_unit_test(test_detect),      cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -164,8 +164,8 @@ static void test_everything_is_accounted_for(void **state)
     (void)state;
     struct err e = {0};
     struct prepare_report r = {0};
-    struct prepare_source sources[] = {{put("a.jsonl", alpaca), NULL},
-                                       {put("c.json", chats), "vicuna"}};
+    struct prepare_source sources[] = {{.path = put("a.jsonl", alpaca)},
+                                       {.path = put("c.json", chats), .format = "vicuna"}};
     struct prepare_options o = options_of(sources, 2);
     const char *out = path_of("all.h5");
     o.max_length = 20;
@@ -190,7 +190,7 @@ static void test_pairs(void **state)
     struct err e = {0};
     struct prepare_report r = {0};
     struct buf out;
-    struct prepare_source source = {put("p.jsonl", pairs), NULL};
+    struct prepare_source source = {.path = put("p.jsonl", pairs)};
     struct prepare_options o = options_of(&source, 1);
     o.kind = PREPARE_ANY_KIND;
     o.max_length = 8; /* the prompt alone is longer */
@@ -237,7 +237,7 @@ static void test_kinds(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct err e = {0};
         struct prepare_report r = {0};
-        struct prepare_source source = {put("k.jsonl", cases[i].text), NULL};
+        struct prepare_source source = {.path = put("k.jsonl", cases[i].text)};
         struct prepare_options o = options_of(&source, 1);
         o.kind = cases[i].kind;
         assert_int_equal(prepare_dataset(&o, path_of("k.h5"), &r, NULL, NULL, &e), ERR_DATA);
@@ -248,7 +248,8 @@ static void test_kinds(void **state)
     }
     struct err e = {0};
     struct prepare_report r = {0};
-    struct prepare_source both[] = {{put("k.jsonl", pairs), NULL}, {put("l.jsonl", label), NULL}};
+    struct prepare_source both[] = {{.path = put("k.jsonl", pairs)},
+                                    {.path = put("l.jsonl", label)}};
     struct prepare_options o = options_of(both, 2);
     o.kind = PREPARE_ANY_KIND;
     assert_int_equal(prepare_dataset(&o, path_of("k.h5"), &r, NULL, NULL, &e), ERR_DATA);
@@ -268,7 +269,7 @@ static void outcome(const char *text, const char *format, int skip_bad, const ch
 {
     struct err e = {0};
     struct prepare_report r = {0};
-    struct prepare_source source = {put("x.jsonl", text), format};
+    struct prepare_source source = {.path = put("x.jsonl", text), .format = format};
     struct prepare_options o = options_of(&source, 1);
     o.skip_bad = skip_bad;
     o.template = template ? template_find(template) : NULL;
@@ -321,7 +322,7 @@ static void test_errors(void **state)
     }
     struct err e = {0};
     struct prepare_report r = {0};
-    struct prepare_source absent = {"/nonexistent.jsonl", NULL};
+    struct prepare_source absent = {.path = "/nonexistent.jsonl"};
     struct prepare_options o = options_of(&absent, 1);
     assert_int_equal(prepare_dataset(&o, path_of("x.h5"), &r, NULL, NULL, &e), ERR_IO);
     prepare_report_free(&r);
@@ -365,7 +366,7 @@ static struct result prepared_by(const char *path, size_t threads, int skip_bad)
 {
     struct result r = {0};
     struct err ignored = {0};
-    struct prepare_source source = {path, "alpaca"};
+    struct prepare_source source = {.path = path, .format = "alpaca"};
     struct prepare_report report = {0};
     struct prepare_options o = options_of(&source, 1);
     const char *out = path_of("threads.h5");
@@ -405,7 +406,7 @@ static void test_cache_key(void **state)
     (void)state;
     struct err e = {0};
     char base[HASH_HEX_SIZE], key[HASH_HEX_SIZE];
-    struct prepare_source source = {put("k.jsonl", alpaca), NULL};
+    struct prepare_source source = {.path = put("k.jsonl", alpaca)};
     struct prepare_options o = options_of(&source, 1);
     assert_int_equal(prepare_cache_key(&o, base, &e), OK);
     assert_int_equal(strlen(base), 32);
@@ -431,7 +432,7 @@ static void test_cache_key(void **state)
 static void test_allocation_failures(void **state)
 {
     (void)state;
-    struct prepare_source source = {put("m.json", chats), NULL};
+    struct prepare_source source = {.path = put("m.json", chats)};
     struct prepare_options o = options_of(&source, 1);
     const char *out = path_of("m.h5");
     for (long k = 1; k < 2000; k++) {
@@ -468,10 +469,66 @@ static int teardown(void **state)
     return io_remove_tree(folder, &e);
 }
 
+/* Messages of trees, one a line, and records of several conversations. */
+static void test_several_at_once(void **state)
+{
+    (void)state;
+    static const char flat[] =
+        "{\"message_id\":\"1\",\"message_tree_id\":\"1\",\"role\":\"prompter\",\"text\":\"q\"}\n"
+        "{\"message_id\":\"2\",\"message_tree_id\":\"1\",\"parent_id\":\"1\",\"role\":"
+        "\"assistant\","
+        "\"text\":\"a\"}\n"
+        "{\"message_id\":\"3\",\"message_tree_id\":\"1\",\"parent_id\":\"1\",\"role\":"
+        "\"assistant\","
+        "\"text\":\"b\",\"rank\":0}\n"
+        "{broken\n"
+        "{\"message_id\":\"4\",\"role\":\"prompter\",\"text\":\"r\"}\n"
+        "{\"message_id\":\"5\",\"parent_id\":\"4\",\"role\":\"assistant\",\"text\":\"c\"}\n"
+        "{\"prompt\":{\"role\":\"prompter\",\"text\":\"s\",\"replies\":[{\"role\":\"assistant\","
+        "\"text\":\"d\"},{\"role\":\"assistant\",\"text\":\"e\"}]}}\n"
+        "{\"message_id\":\"6\",\"role\":\"prompter\",\"text\":\"t\"}\n";
+    static const char seeds[] =
+        "{\"instruction\":\"i\",\"instances\":[{\"output\":\"\"},{\"output\":\"a\"},{\"output\":"
+        "\"b\"},{\"output\":\"\"}]}\n"
+        "{\"instruction\":\"i\",\"instances\":[{\"output\":\"\"},{\"output\":\"\"}]}\n";
+    static const struct {
+        const char *format;
+        int64_t documents, left_out;
+    } cases[] = {{"auto", 5, 1}, {"oasst_all", 7, 0}};
+    for (size_t i = 0; i < 2; i++) {
+        struct err e = {0};
+        struct prepare_report r = {0};
+        struct prepare_source sources[] = {
+            {.path = put("f.jsonl", flat), .format = cases[i].format},
+            {.path = put("s.jsonl", seeds)}};
+        struct prepare_options o = options_of(sources, 2);
+        o.skip_bad = 1;
+        assert_int_equal(prepare_dataset(&o, path_of("several.h5"), &r, NULL, NULL, &e), OK);
+        const struct prepare_source_report *f = &r.sources[0], *s = &r.sources[1];
+        assert_int_equal(f->counts.records, 8);
+        assert_int_equal(f->counts.kept, i ? 6 : 5);
+        assert_int_equal(f->dropped[DROP_BAD_RECORD].count, 1);
+        assert_int_equal(f->dropped[DROP_BAD_RECORD].places[0], 4);
+        assert_int_equal(f->dropped[DROP_LEFT_OUT].count, i ? 0 : 1);
+        assert_int_equal(f->dropped[DROP_NO_REPLY].places[0], 8);
+        assert_int_equal(f->left_out.count, cases[i].left_out);
+        assert_int_equal(s->counts.records, 2);
+        assert_int_equal(s->counts.kept, 1);
+        assert_int_equal(s->left_out.count, 2);
+        assert_int_equal(s->dropped[DROP_EMPTY_REPLY].count, 1);
+        assert_int_equal(r.total.documents, cases[i].documents);
+        for (size_t k = 0; k < 2; k++)
+            assert_int_equal(r.sources[k].counts.records,
+                             r.sources[k].counts.kept + prepare_dropped(&r.sources[k]));
+        prepare_report_free(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_everything_is_accounted_for),
+        cmocka_unit_test(test_several_at_once),
         cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_errors),

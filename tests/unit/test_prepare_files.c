@@ -44,7 +44,7 @@ static void test_files(void **state)
         struct prepare_report r = {0};
         struct store *s = NULL;
         snprintf(path, sizeof path, "%s/%s", shared, files[i].file);
-        struct prepare_source source = {path, NULL};
+        struct prepare_source source = {.path = path};
         struct prepare_options o = {.sources = &source, .num_sources = 1, .tokenizer = tok};
         if (files[i].template) o.template = template_find(files[i].template);
         if (prepare_dataset(&o, out, &r, NULL, NULL, &e)) {
@@ -116,7 +116,7 @@ static void test_preferences(void **state)
     for (size_t i = 0; i < sizeof preferences / sizeof *preferences; i++) {
         struct prepare_report r = {0};
         snprintf(path, sizeof path, "%s/preference/%s", shared, preferences[i].file);
-        struct prepare_source source = {path, NULL};
+        struct prepare_source source = {.path = path};
         struct prepare_options o = {.sources = &source,
                                     .num_sources = 1,
                                     .tokenizer = llama2,

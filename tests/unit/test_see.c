@@ -309,7 +309,7 @@ static void test_pairs(void **state)
     tiny_path(&t, "pairs.h5", path);
     CHECK_OK(io_write_file(data, pairs, sizeof pairs - 1, &e), &e);
     CHECK_OK(tokenizer_open(&tok, TINY_MODEL, &e), &e);
-    struct prepare_source source = {data, NULL};
+    struct prepare_source source = {.path = data};
     struct prepare_options p = {.sources = &source,
                                 .num_sources = 1,
                                 .tokenizer = tok,

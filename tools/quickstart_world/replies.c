@@ -57,7 +57,7 @@ enum status replies_measure(const char *path, const char *model, struct replies_
     *out = (struct replies_measure){0};
     enum status s = scratch ? OK : err_set(e, ERR_MEMORY, "no memory for a tokenizer");
     if (!s) s = tokenizer_open(&t, model, e);
-    if (!s) s = jsonl_open(&file, path, 0, e);
+    if (!s) s = jsonl_open(&file, path, NULL, e);
     if (!s) s = add_replies(file, t, scratch, &ids, out, e);
     if (!s && !out->n) s = err_set(e, ERR_FORMAT, "%s holds no replies", path);
     if (!s) {
@@ -124,8 +124,8 @@ enum status replies_print(FILE *out, const char *before, const char *after, cons
     TRY(replies_measure(before, model, &b, e));
     TRY(replies_measure(after, model, &a, e));
     print_table(out, &b, &a);
-    enum status s = jsonl_open(&old, before, 0, e);
-    if (!s) s = jsonl_open(&new, after, 0, e);
+    enum status s = jsonl_open(&old, before, NULL, e);
+    if (!s) s = jsonl_open(&new, after, NULL, e);
     if (!s) s = print_examples(out, old, new, e);
     jsonl_close(old);
     jsonl_close(new);

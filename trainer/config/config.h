@@ -83,10 +83,20 @@ struct config_list {
     size_t n;
 };
 
+/* What a dataset's file calls something: "field_instruction" is its "query". */
+struct config_name {
+    const char *ours, *theirs;
+    long line, column; /* in the config file; 0: not from the file */
+};
+
 struct config_dataset {
     const char *path;
-    const char *format; /* "auto" unless given; the data room knows the names */
-    long line;          /* in the config file; 0: not from the file */
+    const char *format;              /* "auto" unless given; the data room knows the names */
+    const char *sample_by;           /* "line" unless given */
+    const struct config_name *names; /* [num_names] field_... and role_...; those of one that stands
+                                        for several lie together */
+    size_t num_names;
+    long line; /* in the config file; 0: not from the file */
 };
 
 struct config_datasets {

@@ -15,7 +15,8 @@
  * STEPS     int64_t           a whole number, none (0), or epoch (CONFIG_EPOCH)
  * LIST      config_list       a YAML list, or text with commas; of words where the row has some
  * TEXTS     config_list       a YAML list, or one text as it is
- * DATASETS  config_datasets   a list of paths or of {path, format}, or text with commas
+ * DATASETS  config_datasets   a list of paths or of {path, format, sample_by, field_NAME, role_NAME},
+ *                             or text with commas
  *
  * The fourth column is RANGE(low, high), WORDS(...) in the order of their enum, or ANY. LATER(...)
  * names words that peers have and this version refuses. Other spellings of words are in table.c.
@@ -45,7 +46,8 @@
       "and a worse reply (ipo, simpo, orpo, cpo: dpo with that loss_type), kto replies judged one " \
       "by one") \
     X(datasets, DATASETS, "", ANY, ALWAYS, \
-      "files to train on: a path, paths with commas, or a list of {path, format}") \
+      "files to train on: a path, paths with commas, or a list of {path, format, field_NAME, " \
+      "role_NAME, sample_by}; configs/README.md says more") \
     X(eval_dataset, DATASETS, "", ANY, ALWAYS, \
       "files to evaluate on, written like datasets") \
     X(val_size, REAL, "0", RANGE(0, 1e9), ALWAYS, \

@@ -1,5 +1,6 @@
 #include "config/read.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <yaml.h>
 
@@ -120,26 +121,136 @@ static enum status skip(struct reader *y)
     }
 }
 
-static enum status no_such_member(const struct reader *y, const struct config_scalar *name)
+/* ---- a dataset ---- */
+
+static enum status no_such_member(const struct reader *y, const char *inside,
+                                  const struct config_scalar *name)
 {
-    static const char *const known[] = {"path", "format"};
+    const char *known[64];
+    size_t n = 0;
     struct err *e = y->r->e;
-    if (!strcmp(name->text, "split") || !strcmp(name->text, "weight")) {
+    if (!*inside && (!strcmp(name->text, "split") || !strcmp(name->text, "weight"))) {
         err_at(e, ERR_UNSUPPORTED, y->r->file, name->line, name->column,
                "%s of a dataset is not supported yet", name->text);
         return err_hint(e, "remove it: this version takes each file whole, once an epoch");
     }
-    const char *near = config_nearest(name->text, known, 2);
-    err_at(e, ERR_CONFIG, y->r->file, name->line, name->column, "a dataset has no '%.80s'",
-           name->text);
+    for (size_t i = 0; i < config_num_members && n < 64; i++)
+        if (!strcmp(config_members[i].inside, inside)) known[n++] = config_members[i].spelling;
+    const char *near = config_nearest(name->text, known, n);
+    err_at(e, ERR_CONFIG, y->r->file, name->line, name->column, "%s has no '%.80s'",
+           *inside ? inside : "a dataset", name->text);
     if (near) return err_hint(e, "did you mean %s?", near);
-    return err_hint(e, "it has path and format");
+    if (*inside) return err_hint(e, "it renames fields: write field_NAME or role_NAME instead");
+    return err_hint(e, "it has path and format, sample_by, field_NAME and role_NAME");
 }
 
-/* A mapping {path: ..., format: ...}, its start being looked at. */
+/* The member that a name in the dataset or in one of its mappings stands for; NULL: none. */
+static const char *find_member(const char *inside, const char *spelling)
+{
+    for (size_t i = 0; i < config_num_members; i++)
+        if (!strcmp(config_members[i].inside, inside) &&
+            !strcmp(config_members[i].spelling, spelling))
+            return config_members[i].name;
+    int ours = !strncmp(spelling, "field_", 6) || !strncmp(spelling, "role_", 5);
+    return ours && !*inside ? spelling : NULL;
+}
+
+static int is_mapping_member(const char *name)
+{
+    for (size_t i = 0; i < config_num_members; i++)
+        if (*name && !strcmp(config_members[i].inside, name)) return 1;
+    return 0;
+}
+
+/* A dataset while it is read. */
+struct names_read {
+    struct config_name *names;
+    size_t n;
+};
+
+/* The scalar that is looked at is one of theirs for `ours`. */
+static enum status add_name(struct reader *y, const char *ours, struct names_read *x)
+{
+    struct config_scalar theirs;
+    TRY(take_scalar(y, &theirs));
+    if (!(x->n & (x->n - 1))) { /* full: twice the room; the old one stays in the config's memory */
+        struct config_name *more = config_take(y->r->c, (x->n ? 2 * x->n : 1) * sizeof *more);
+        if (!more) return no_memory(y->r->e);
+        if (x->n) memcpy(more, x->names, x->n * sizeof *more);
+        x->names = more;
+    }
+    x->names[x->n++] = (struct config_name){ours, theirs.text, theirs.line, theirs.column};
+    return OK;
+}
+
+/* What is called otherwise: one name, or for roles a list of them. */
+static enum status read_names(struct reader *y, const struct config_scalar *name, const char *ours,
+                              struct names_read *x)
+{
+    int together = x->n && !strcmp(x->names[x->n - 1].ours, ours); /* two tags of one role */
+    for (size_t i = 0; i < x->n; i++)
+        if (!strcmp(x->names[i].ours, ours) && (!together || strncmp(ours, "role_", 5)))
+            return fail_at(y, name, "given twice in one dataset", NULL);
+    TRY(next(y));
+    if (y->event.type == YAML_SCALAR_EVENT) return add_name(y, ours, x);
+    if (y->event.type != YAML_SEQUENCE_START_EVENT || strncmp(ours, "role_", 5))
+        return fail(y, "wants the name that the file has for it", NULL);
+    for (;;) {
+        TRY(next(y));
+        if (y->event.type == YAML_SEQUENCE_END_EVENT) return OK;
+        if (y->event.type != YAML_SCALAR_EVENT) return fail(y, "a name must be plain text", NULL);
+        TRY(add_name(y, ours, x));
+    }
+}
+
+/* A mapping of names, such as columns: {prompt: question}. */
+static enum status read_mapping(struct reader *y, const char *inside, struct names_read *x)
+{
+    TRY(next(y));
+    if (y->event.type != YAML_MAPPING_START_EVENT)
+        return fail(y, "wants a mapping of names", "NAME: what the file calls it");
+    for (;;) {
+        struct config_scalar name;
+        TRY(next(y));
+        if (y->event.type == YAML_MAPPING_END_EVENT) return OK;
+        if (y->event.type != YAML_SCALAR_EVENT) return fail(y, "a name must be plain text", NULL);
+        TRY(take_scalar(y, &name));
+        const char *ours = find_member(inside, name.text);
+        if (!ours) return no_such_member(y, inside, &name);
+        TRY(read_names(y, &name, ours, x));
+    }
+}
+
+static enum status check_sample_by(struct reader *y, const struct config_scalar *s)
+{
+    if (!s->text || !strcmp(s->text, "line") || !strcmp(s->text, "paragraph") ||
+        !strcmp(s->text, "document"))
+        return OK;
+    return fail_at(y, s, "sample_by is none of line, paragraph, document",
+                   "it says what of a .txt file is a text by itself");
+}
+
+/* A member that has one text. */
+static enum status read_text_member(struct reader *y, const struct config_scalar *name,
+                                    const char *member, struct config_item *out)
+{
+    struct config_scalar *to = !strcmp(member, "path")     ? &out->path
+                               : !strcmp(member, "format") ? &out->format
+                                                           : &out->sample_by;
+    char what[40];
+    snprintf(what, sizeof what, "%s wants text", member);
+    if (to->text) return fail_at(y, name, "given twice in one dataset", NULL);
+    TRY(next(y));
+    if (y->event.type != YAML_SCALAR_EVENT) return fail(y, what, NULL);
+    TRY(take_scalar(y, to));
+    return check_sample_by(y, &out->sample_by);
+}
+
+/* A mapping {path: ..., format: ..., ...}, its start being looked at. */
 static enum status read_item(struct reader *y, struct config_item *out)
 {
     struct config_scalar start = place(y, &y->event.start_mark);
+    struct names_read names = {0};
     *out = (struct config_item){0};
     for (;;) {
         struct config_scalar name;
@@ -147,17 +258,19 @@ static enum status read_item(struct reader *y, struct config_item *out)
         if (y->event.type == YAML_MAPPING_END_EVENT) break;
         if (y->event.type != YAML_SCALAR_EVENT) return fail(y, "a name must be plain text", NULL);
         TRY(take_scalar(y, &name));
-        int is_path = !strcmp(name.text, "path");
-        int is_format = !strcmp(name.text, "format") || !strcmp(name.text, "type");
-        if (!is_path && !is_format) return no_such_member(y, &name);
-        struct config_scalar *member = is_path ? &out->path : &out->format;
-        if (member->text) return fail_at(y, &name, "given twice in one dataset", NULL);
-        TRY(next(y));
-        if (y->event.type != YAML_SCALAR_EVENT)
-            return fail(y, is_path ? "path wants text" : "format wants text", NULL);
-        TRY(take_scalar(y, member));
+        const char *member = find_member("", name.text);
+        if (is_mapping_member(name.text))
+            TRY(read_mapping(y, name.text, &names));
+        else if (!member)
+            return no_such_member(y, "", &name);
+        else if (!strncmp(member, "field_", 6) || !strncmp(member, "role_", 5))
+            TRY(read_names(y, &name, member, &names));
+        else
+            TRY(read_text_member(y, &name, member, out));
     }
     if (!out->path.text) return fail_at(y, &start, "a dataset without a path", "add path: FILE");
+    out->names = names.names;
+    out->num_names = names.n;
     return OK;
 }
 

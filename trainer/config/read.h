@@ -1,7 +1,8 @@
 /* read.h - YAML text to keys and values, with their places. Private to config/.
  *
  * The part of YAML that a config needs: one document, one mapping, scalars, lists of scalars
- * or of flat mappings. Anchors, aliases, tags, merge keys and deeper nesting are refused.
+ * or of flat mappings (a dataset's may hold a mapping of names or a list of them). Anchors,
+ * aliases, tags, merge keys and deeper nesting are refused.
  */
 #ifndef CRIA_CONFIG_READ_H
 #define CRIA_CONFIG_READ_H

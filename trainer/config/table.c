@@ -274,6 +274,43 @@ const char *config_kind_text(enum config_kind kind)
     return texts[kind];
 }
 
+const struct config_member config_members[] = {
+    {"", "path", "path"},
+    {"", "format", "format"},
+    {"", "type", "format"},       /* axolotl */
+    {"", "formatting", "format"}, /* LLaMA-Factory */
+    {"", "sample_by", "sample_by"},
+    {"", "field", "field_text"}, /* axolotl, from here on */
+    {"", "message_field_role", "field_role"},
+    {"", "message_field_content", "field_content"},
+    {"", "message_field_training", "field_weight"},
+    {"message_property_mappings", "role", "field_role"},
+    {"message_property_mappings", "content", "field_content"},
+    {"message_property_mappings", "weight", "field_weight"},
+    {"roles", "system", "role_system"},
+    {"roles", "user", "role_user"},
+    {"roles", "assistant", "role_assistant"},
+    {"roles", "tool", "role_tool"},
+    {"columns", "prompt", "field_instruction"}, /* LLaMA-Factory, from here on */
+    {"columns", "query", "field_input"},
+    {"columns", "response", "field_output"},
+    {"columns", "history", "field_history"},
+    {"columns", "system", "field_system"},
+    {"columns", "messages", "field_messages"},
+    {"columns", "tools", "field_tools"},
+    {"columns", "chosen", "field_chosen"},
+    {"columns", "rejected", "field_rejected"},
+    {"columns", "kto_tag", "field_label"},
+    {"tags", "role_tag", "field_role"},
+    {"tags", "content_tag", "field_content"},
+    {"tags", "system_tag", "role_system"},
+    {"tags", "user_tag", "role_user"},
+    {"tags", "assistant_tag", "role_assistant"},
+    {"tags", "function_tag", "role_assistant"},
+    {"tags", "observation_tag", "role_tool"},
+};
+const size_t config_num_members = COUNT(config_members);
+
 static int always(const struct config *c) { return (void)c, 1; }
 static int is_sft(const struct config *c) { return c->stage == CONFIG_STAGE_SFT; }
 static int is_dpo(const struct config *c) { return c->stage == CONFIG_STAGE_DPO; }

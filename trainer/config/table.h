@@ -84,6 +84,14 @@ extern const size_t config_num_aliases;
 extern const struct config_stranger config_strangers[];
 extern const size_t config_num_strangers;
 
+/* What a member of a dataset is called by other tools: `inside` is the mapping that it stands in,
+ * "" the dataset itself. */
+struct config_member {
+    const char *inside, *spelling, *name;
+};
+extern const struct config_member config_members[];
+extern const size_t config_num_members;
+
 /* A key's number, -1: not a key. */
 int config_find(const char *name);
 const struct config_alias *config_find_alias(const char *name);

@@ -236,7 +236,7 @@ static enum status set_list(const struct target *t, const struct config_item *it
     const char **out = config_take(t->c, n * sizeof *out);
     if (!out) return no_memory(t->e);
     for (size_t i = 0; i < n; i++) {
-        if (items[i].format.text)
+        if (items[i].format.text || items[i].num_names)
             return err_at(t->e, ERR_CONFIG, t->file, items[i].path.line, items[i].path.column,
                           "%s: a list of names, not of mappings", t->row->name);
         out[i] = items[i].path.text;
@@ -254,9 +254,12 @@ static enum status set_datasets(const struct target *t, const struct config_item
     struct config_dataset *out = config_take(t->c, n * sizeof *out);
     if (!out) return no_memory(t->e);
     for (size_t i = 0; i < n; i++) {
-        const char *format = items[i].format.text;
+        const char *format = items[i].format.text, *sample_by = items[i].sample_by.text;
         out[i] = (struct config_dataset){.path = items[i].path.text,
                                          .format = format && *format ? format : "auto",
+                                         .sample_by = sample_by ? sample_by : "line",
+                                         .names = items[i].names,
+                                         .num_names = items[i].num_names,
                                          .line = items[i].path.line};
     }
     *(struct config_datasets *)t->field = (struct config_datasets){out, n};

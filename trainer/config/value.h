@@ -10,9 +10,11 @@ struct config_scalar {
     long line, column;
 };
 
-/* A member of a list: text, or a mapping {path, format}. */
+/* A member of a list: text, or a mapping {path, format, ...}. Where not given, text is NULL. */
 struct config_item {
-    struct config_scalar path, format; /* format.text NULL: none */
+    struct config_scalar path, format, sample_by;
+    const struct config_name *names;
+    size_t num_names;
 };
 
 struct config_value {

@@ -52,6 +52,21 @@ static enum status put_list(struct buf *out, const struct config_list *list)
     return buf_putc(out, ']');
 }
 
+/* Roles with a list of what stands for them. */
+static enum status put_names(struct buf *out, const struct config_dataset *d)
+{
+    for (size_t i = 0; i < d->num_names; i++) {
+        int first = !i || strcmp(d->names[i - 1].ours, d->names[i].ours);
+        int last = i + 1 == d->num_names || strcmp(d->names[i + 1].ours, d->names[i].ours);
+        int is_role = !strncmp(d->names[i].ours, "role_", 5);
+        if (first) TRY(buf_printf(out, ", %s: %s", d->names[i].ours, is_role ? "[" : ""));
+        if (!first) TRY(buf_puts(out, ", "));
+        TRY(quote(out, d->names[i].theirs));
+        if (last && is_role) TRY(buf_putc(out, ']'));
+    }
+    return OK;
+}
+
 static enum status put_datasets(struct buf *out, const struct config_datasets *sets)
 {
     if (!sets->n) return buf_puts(out, "null");
@@ -61,6 +76,9 @@ static enum status put_datasets(struct buf *out, const struct config_datasets *s
         TRY(quote(out, sets->items[i].path));
         TRY(buf_puts(out, ", format: "));
         TRY(quote(out, sets->items[i].format));
+        if (strcmp(sets->items[i].sample_by, "line") != 0)
+            TRY(buf_printf(out, ", sample_by: %s", sets->items[i].sample_by));
+        TRY(put_names(out, &sets->items[i]));
         TRY(buf_putc(out, '}'));
     }
     return buf_putc(out, ']');

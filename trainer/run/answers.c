@@ -109,8 +109,8 @@ static enum status add_records(struct answers *a, struct session *s, const char 
     const struct format *format;
     struct jsonl *records = NULL;
     struct conversation c = {0};
-    TRY(format_detect(path, 0, &format, e));
-    enum status status = jsonl_open(&records, path, 0, e);
+    TRY(format_detect(path, NULL, NULL, &format, e));
+    enum status status = jsonl_open(&records, path, NULL, e);
     while (!status && a->n < ANSWERS_MAX) {
         struct jsonl_record r;
         status = jsonl_next(records, &r, e);

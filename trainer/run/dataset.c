@@ -105,16 +105,61 @@ static enum status check_present(const struct dataset_request *r, struct err *e)
     return OK;
 }
 
+/* Names that no format has are found beforehand too. */
+static enum status check_names(const struct dataset_request *r, struct err *e)
+{
+    struct config_datasets list = list_of(r);
+    const char *known[64];
+    size_t n = 0;
+    while (n < 64 && (known[n] = format_name_at(n))) n++;
+    for (size_t i = 0; i < list.n; i++)
+        for (size_t k = 0; k < list.items[i].num_names; k++) {
+            const struct config_name *name = &list.items[i].names[k];
+            if (format_name_known(name->ours)) continue;
+            const char *near = config_nearest(name->ours, known, n);
+            config_fail(r->config, r->key, e, "no format has a %s", name->ours);
+            if (name->line) e->line = name->line, e->column = name->column;
+            return near ? err_hint(e, "did you mean %s?", near)
+                        : err_hint(e, "configs/README.md lists what can be called otherwise");
+        }
+    return OK;
+}
+
+static enum jsonl_unit unit_of(const char *sample_by)
+{
+    if (!strcmp(sample_by, "paragraph")) return JSONL_PARAGRAPH;
+    return !strcmp(sample_by, "document") ? JSONL_DOCUMENT : JSONL_LINE;
+}
+
+/* `names` has room for those of all. */
+static void describe_sources(struct config_datasets list, struct prepare_source *sources,
+                             struct format_name *names)
+{
+    for (size_t i = 0; i < list.n; i++) {
+        const struct config_dataset *d = &list.items[i];
+        sources[i] = (struct prepare_source){.path = d->path,
+                                             .format = d->format,
+                                             .names = {names, d->num_names},
+                                             .unit = unit_of(d->sample_by)};
+        for (size_t k = 0; k < d->num_names; k++)
+            *names++ = (struct format_name){d->names[k].ours, d->names[k].theirs};
+    }
+}
+
 enum status dataset_prepare(const struct dataset_request *r, char *out, size_t size, struct err *e)
 {
     struct config_datasets list = list_of(r);
+    size_t num_names = 0;
     TRY(check_present(r, e));
+    TRY(check_names(r, e));
+    for (size_t i = 0; i < list.n; i++) num_names += list.items[i].num_names;
     struct prepare_source *sources = mem_calloc(list.n, sizeof *sources);
-    if (!sources) return err_set(e, ERR_MEMORY, "no memory for %zu datasets", list.n);
-    for (size_t i = 0; i < list.n; i++)
-        sources[i] = (struct prepare_source){list.items[i].path, list.items[i].format};
-    enum status s = prepare_sources(r, sources, list.n, out, size, e);
+    struct format_name *names = mem_calloc(num_names + 1, sizeof *names);
+    enum status s = sources && names ? OK : err_set(e, ERR_MEMORY, "no memory for the datasets");
+    if (!s) describe_sources(list, sources, names);
+    if (!s) s = prepare_sources(r, sources, list.n, out, size, e);
     mem_free(sources);
+    mem_free(names);
     return s;
 }
 
@@ -165,7 +210,7 @@ void dataset_origin(const struct store *s, int32_t source, int64_t line, char *o
     const struct store_info *info = store_info(s);
     int known = source >= 0 && (size_t)source < info->num_sources;
     const char *name = known ? info->sources[source].name : "?", *dot = strrchr(name, '.');
-    snprintf(out, size, "%s, %s %lld", name, dot && !strcmp(dot, ".jsonl") ? "line" : "record",
+    snprintf(out, size, "%s, %s %lld", name, dot && !strcmp(dot, ".json") ? "record" : "line",
              (long long)line);
 }
 
@@ -216,7 +261,7 @@ static enum status split_files(char *text, struct prepare_source *sources, size_
     *n = 0;
     for (char *at = strtok_r(text, ",", &rest); at; at = strtok_r(NULL, ",", &rest)) {
         if (*n == FILES_MAX) return err_set(e, ERR_CONFIG, "more than %d files", FILES_MAX);
-        sources[(*n)++] = (struct prepare_source){at, format};
+        sources[(*n)++] = (struct prepare_source){.path = at, .format = format};
     }
     return *n ? OK : err_set(e, ERR_CONFIG, "no files are named");
 }

@@ -347,10 +347,10 @@ enum status inference_file(struct inference *f, const char *data, const char *ou
         err_set(e, ERR_CONFIG, "%s is the data itself", out_path);
         return err_hint(e, "give another --out");
     }
-    TRY(format_detect(data, 0, &format, e));
+    TRY(format_detect(data, NULL, NULL, &format, e));
     buf_init(&j.text, TEXT_MAX);
     FILE *out = fopen(out_path, "w");
-    enum status s = out ? jsonl_open(&records, data, 0, e) : err_errno(e, "%s", out_path);
+    enum status s = out ? jsonl_open(&records, data, NULL, e) : err_errno(e, "%s", out_path);
     if (!s) s = answer_all(&j, records, format, out, out_path, told, context, e);
     if (s && j.done)
         log_notice("%s holds the %lld answers until then", out_path, (long long)j.done);

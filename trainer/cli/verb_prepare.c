@@ -74,9 +74,9 @@ enum status verb_prepare(const struct cli_verb *v, int argc, char **argv, struct
 {
     struct request r = {.format = "auto"};
     struct cli_option options[] = {
-        {"--data", CLI_TEXT, &r.data, "F[,F]", "JSON or JSONL files", 0},
-        {"--format", CLI_TEXT, &r.format, "FMT", "alpaca, sharegpt, openorca, openai, ... (auto)",
-         0},
+        {"--data", CLI_TEXT, &r.data, "F[,F]", "JSONL, JSON, CSV or text, packed or not", 0},
+        {"--format", CLI_TEXT, &r.format, "FMT",
+         "alpaca, sharegpt, openai, oasst, ...; configs/README.md (auto)", 0},
         {"--tokenizer", CLI_TEXT, &r.tokenizer, "DIR", "model directory or tokenizer file", 0},
         {"--template", CLI_TEXT, &r.template, "T",
          "alpaca, vicuna, llama2, llama3, chatml, zephyr, orca, solar; left out: plain text", 0},

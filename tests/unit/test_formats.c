@@ -272,50 +272,51 @@ static void test_rows(void **state)
     }
 }
 
+static const char nested[] = Q({
+    "prompt" : {
+        "role" : "prompter",
+        "text" : "q",
+        "replies" : [
+            {"role" : "assistant", "text" : "a", "rank" : 1, "replies" : []}, {
+                "role" : "assistant",
+                "text" : "b",
+                "rank" : 0,
+                "replies" : [
+                    {
+                        "role" : "prompter",
+                        "text" : "c",
+                        "replies" : [ {
+                            "role" : "assistant",
+                            "text" : "d",
+                            "deleted" : true,
+                            "replies" : [ {"role" : "prompter", "text" : "e"} ]
+                        } ]
+                    },
+                    {
+                        "role" : "prompter",
+                        "text" : "f",
+                        "replies" : [ {"role" : "assistant", "text" : "g", "replies" : null} ]
+                    }
+                ]
+            },
+            {"role" : "assistant", "text" : "h"}
+        ]
+    }
+});
+static const char flat[] = Q({
+    "messages" : [
+        {"message_id" : "2", "parent_id" : "1", "role" : "assistant", "text" : "a", "rank" : 2},
+        {"message_id" : "1", "parent_id" : null, "role" : "prompter", "text" : "q"},
+        {"message_id" : "4", "parent_id" : "3", "role" : "prompter", "text" : "z"},
+        {"message_id" : "3", "parent_id" : "1", "role" : "assistant", "text" : "b", "rank" : 1},
+        {"message_id" : "6", "parent_id" : "5", "role" : "assistant", "text" : "lost"},
+        {"message_id" : "7", "parent_id" : "7", "role" : "assistant", "text" : "own"}
+    ]
+});
+
 static void test_trees(void **state)
 {
     (void)state;
-    static const char nested[] = Q({
-        "prompt" : {
-            "role" : "prompter",
-            "text" : "q",
-            "replies" : [
-                {"role" : "assistant", "text" : "a", "rank" : 1, "replies" : []}, {
-                    "role" : "assistant",
-                    "text" : "b",
-                    "rank" : 0,
-                    "replies" : [
-                        {
-                            "role" : "prompter",
-                            "text" : "c",
-                            "replies" : [ {
-                                "role" : "assistant",
-                                "text" : "d",
-                                "deleted" : true,
-                                "replies" : [ {"role" : "prompter", "text" : "e"} ]
-                            } ]
-                        },
-                        {
-                            "role" : "prompter",
-                            "text" : "f",
-                            "replies" : [ {"role" : "assistant", "text" : "g", "replies" : null} ]
-                        }
-                    ]
-                },
-                {"role" : "assistant", "text" : "h"}
-            ]
-        }
-    });
-    static const char flat[] = Q({
-        "messages" : [
-            {"message_id" : "2", "parent_id" : "1", "role" : "assistant", "text" : "a", "rank" : 2},
-            {"message_id" : "1", "parent_id" : null, "role" : "prompter", "text" : "q"},
-            {"message_id" : "4", "parent_id" : "3", "role" : "prompter", "text" : "z"},
-            {"message_id" : "3", "parent_id" : "1", "role" : "assistant", "text" : "b", "rank" : 1},
-            {"message_id" : "6", "parent_id" : "5", "role" : "assistant", "text" : "lost"},
-            {"message_id" : "7", "parent_id" : "7", "role" : "assistant", "text" : "own"}
-        ]
-    });
     static const struct {
         const char *format, *record, *want;
     } cases[] = {

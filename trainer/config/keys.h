@@ -15,8 +15,8 @@
  * STEPS     int64_t           a whole number, none (0), or epoch (CONFIG_EPOCH)
  * LIST      config_list       a YAML list, or text with commas; of words where the row has some
  * TEXTS     config_list       a YAML list, or one text as it is
- * DATASETS  config_datasets   a list of paths or of {path, format, sample_by, field_NAME, role_NAME},
- *                             or text with commas
+ * DATASETS  config_datasets   a list of paths or of {path, format, field_NAME, ...}, or text with
+ *                             commas
  *
  * The fourth column is RANGE(low, high), WORDS(...) in the order of their enum, or ANY. LATER(...)
  * names words that peers have and this version refuses. Other spellings of words are in table.c.

@@ -35,7 +35,7 @@ LIBRARIES = [
     (r"((cuda|cublas|cudnn|nvrtc|cooperative_groups).*|mma\.h)", ["kernels/cuda"]),
     (r"(nccl|mpi).*\.h", ["trainer/dist"]),
     (r"(cblas|openblas|dnnl).*\.h", ["kernels"]),
-    (r"yaml\.h", ["trainer/config"]),
+    (r"yaml\.h", ["trainer/config", "data/template"]),
     (r"(histedit|editline|readline|history)\.h", ["trainer/cli"]),
     (r"(pcre2|utf8proc)\.h", ["data"]),
 ]

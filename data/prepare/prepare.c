@@ -251,18 +251,26 @@ static enum status describe_sources(struct run *r, struct err *e)
     return OK;
 }
 
+const char *prepare_compat(enum compat compat, int32_t max_length, char out[PREPARE_COMPAT_SIZE])
+{
+    static const char *const names[] = {"", "fastchat", "trl"};
+    if (compat != COMPAT_FASTCHAT) return names[compat];
+    snprintf(out, PREPARE_COMPAT_SIZE, "%s %d", names[compat], (int)max_length);
+    return out;
+}
+
 static enum status open_writer(struct run *r, const char *out, struct err *e)
 {
     const struct prepare_options *o = r->options;
-    char hash[HASH_HEX_SIZE] = "";
+    char hash[HASH_HEX_SIZE] = "", compat[PREPARE_COMPAT_SIZE];
     if (o->template) TRY(template_hash(o->template, hash, e));
     struct store_settings settings = {
         .tokenizer_hash = tokenizer_hash(o->tokenizer),
         .template_name = o->template ? o->template->name : "",
         .template_hash = hash,
         .train_on = train_on_name(o->train_on),
-        .compat = "",
-        .tokenize_whole = o->tokenize_whole,
+        .compat = prepare_compat(o->compat, o->max_length, compat),
+        .tokenize_whole = o->tokenize_whole || o->compat == COMPAT_FASTCHAT,
         .vocab_size = tokenizer_vocab_size(o->tokenizer),
         .kind = r->report->kind,
     };
@@ -280,7 +288,7 @@ static enum status open_writer(struct run *r, const char *out, struct err *e)
 static enum status open_crew(struct run *r, struct err *e)
 {
     const struct prepare_options *o = r->options;
-    const struct encode_options encode = {o->train_on, o->tokenize_whole};
+    const struct encode_options encode = {o->train_on, o->tokenize_whole, o->compat, o->max_length};
     r->threads = crew_threads(o->threads);
     r->num_slots = crew_slots(r->threads);
     r->makers = mem_calloc(r->threads, sizeof *r->makers);
@@ -356,7 +364,7 @@ enum status prepare_dataset(const struct prepare_options *options, const char *o
 enum status prepare_cache_key(const struct prepare_options *o, char out[HASH_HEX_SIZE],
                               struct err *e)
 {
-    char hash[HASH_HEX_SIZE] = "";
+    char hash[HASH_HEX_SIZE] = "", compat[PREPARE_COMPAT_SIZE];
     enum status st = OK;
     struct hasher *h = hasher_create();
     if (!h) return err_set(e, ERR_MEMORY, "no memory to hash the sources");
@@ -365,6 +373,7 @@ enum status prepare_cache_key(const struct prepare_options *o, char out[HASH_HEX
     if (o->template) st = template_hash(o->template, hash, e);
     hasher_string(h, hash);
     hasher_string(h, train_on_name(o->train_on));
+    hasher_string(h, prepare_compat(o->compat, o->max_length, compat));
     hasher_u64(h, (uint64_t)(o->tokenize_whole != 0));
     hasher_u64(h, (uint64_t)(o->skip_bad != 0));
     hasher_u64(h, (uint64_t)(int64_t)o->kind);

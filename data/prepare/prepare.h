@@ -29,6 +29,7 @@
 #include "base/hash.h"
 #include "base/status.h"
 #include "data/formats/format.h"
+#include "data/samples/encode.h"
 #include "data/template/template.h"
 #include "data/tokenizer/tokenizer.h"
 
@@ -49,6 +50,7 @@ struct prepare_options {
     const struct template *template; /* NULL: plain text only */
     enum train_on train_on;
     int tokenize_whole;
+    enum compat compat; /* COMPAT_FASTCHAT: labels depend on max_length, which then is above 0 */
     int skip_bad;       /* go on behind invalid records */
     size_t max_record;  /* bytes; 0: the default of jsonl.h */
     int32_t max_length; /* for the report; 0: not looked at */
@@ -120,9 +122,13 @@ MUST_CHECK enum status prepare_dataset(const struct prepare_options *options, co
 
 /* 32 hex digits that name what prepare_dataset would write: content of the sources, tokenizer,
  * template, options that decide ids or weights, the kind asked for, version of the file format.
- * Paths and max_length are no part of it. ERR_IO, ERR_MEMORY. */
+ * Paths are no part of it, nor is max_length but for COMPAT_FASTCHAT. ERR_IO, ERR_MEMORY. */
 MUST_CHECK enum status prepare_cache_key(const struct prepare_options *options,
                                          char out[HASH_HEX_SIZE], struct err *e);
+
+/* What the dataset file says of it: "", "trl", "fastchat 2048". */
+#define PREPARE_COMPAT_SIZE 32
+const char *prepare_compat(enum compat compat, int32_t max_length, char out[PREPARE_COMPAT_SIZE]);
 
 /* ---- the report (report.c) ---- */
 

@@ -4,8 +4,9 @@
 
 #include "base/mem.h"
 #include "base/size.h"
+#include "data/samples/fastchat.h"
 
-enum { MAX_SPECIALS = 16, MAX_SPELLING = 128 };
+enum { MAX_SPECIALS = 16, MAX_SPELLING = 128, MAX_ENDS = 8 };
 
 struct special {
     char name[MAX_SPELLING]; /* as the tokenizer spells it */
@@ -21,7 +22,7 @@ struct encoder {
     struct special specials[MAX_SPECIALS];
     int num_specials;
     const char *bos, *eos; /* their spelling, in specials; NULL: none */
-    int32_t end_ids[2];
+    int32_t end_ids[MAX_ENDS];
     size_t num_end_ids;
     struct rendered text;
     struct id_list ids, part; /* of a stretch, and of a part of it */
@@ -102,13 +103,39 @@ static int32_t special_id(const struct encoder *n, const char *name, size_t leng
     return -1;
 }
 
-static void find_end_ids(struct encoder *n)
+static enum status add_end(void *ctx, const char *name, size_t length, struct err *e)
 {
-    int32_t eos = tokenizer_eos(n->tok), end = eos;
-    const char *p = n->t ? n->t->end : "{eos}";
-    if (strcmp(p, "{eos}") != 0) end = special_id(n, p + 1, strlen(p) - 2);
-    if (end >= 0) n->end_ids[n->num_end_ids++] = end;
-    if (eos >= 0 && eos != end) n->end_ids[n->num_end_ids++] = eos;
+    struct encoder *n = ctx;
+    int own_bos = length == 3 && !memcmp(name, "bos", 3);
+    int own_eos = length == 3 && !memcmp(name, "eos", 3);
+    int32_t id = own_bos   ? tokenizer_bos(n->tok)
+                 : own_eos ? tokenizer_eos(n->tok)
+                           : special_id(n, name, length);
+    (void)e;
+    for (size_t i = 0; i < n->num_end_ids; i++)
+        if (n->end_ids[i] == id) return OK;
+    if (id >= 0 && n->num_end_ids < MAX_ENDS) n->end_ids[n->num_end_ids++] = id;
+    return OK;
+}
+
+/* The template's, then the tokenizer's own. */
+static enum status find_end_ids(struct encoder *n, struct err *e)
+{
+    if (n->t) TRY(template_ends(n->t, add_end, n, e));
+    return add_end(n, "eos", 3, e);
+}
+
+static enum status check_compat(struct encoder *n, struct err *e)
+{
+    if (n->options.compat != COMPAT_FASTCHAT) return OK;
+    n->options.tokenize_whole = 1;
+    if (n->t && !strcmp(n->t->name, "vicuna") && !n->t->own && n->eos && !strcmp(n->eos, "</s>") &&
+        n->options.train_on == TRAIN_ASSISTANT)
+        return OK;
+    err_set(e, ERR_CONFIG,
+            "compat: fastchat is for template vicuna, a tokenizer that ends texts "
+            "with </s>, and train_on assistant");
+    return err_hint(e, "leave compat out: every reply is then labelled to the token");
 }
 
 enum status encoder_create(struct encoder **out, const struct template *t,
@@ -126,7 +153,8 @@ enum status encoder_create(struct encoder **out, const struct template *t,
     if (!s) s = add_own(n, tokenizer_bos(tok), "<s>", &n->bos, e);
     if (!s) s = add_own(n, tokenizer_eos(tok), "</s>", &n->eos, e);
     if (!s && t) s = template_specials(t, bind, n, e);
-    if (!s) find_end_ids(n);
+    if (!s) s = find_end_ids(n, e);
+    if (!s) s = check_compat(n, e);
     if (s)
         encoder_destroy(n);
     else
@@ -219,7 +247,8 @@ static int begins_with_bos(const struct encoder *n)
 static enum status encode(struct encoder *n, const struct conversation *c, int prompt,
                           struct sample *out, struct err *e)
 {
-    struct render_options o = {n->bos, n->eos, n->options.train_on, prompt};
+    struct render_options o = {n->bos, n->eos, n->options.train_on, prompt,
+                               n->options.compat == COMPAT_TRL};
     if (!n->t && !c->plain) {
         err_set(e, ERR_CONFIG, "a conversation needs a template");
         return err_hint(e, "set template to alpaca, vicuna, llama2, llama3, chatml, ...");
@@ -255,7 +284,14 @@ static enum status encode(struct encoder *n, const struct conversation *c, int p
 enum status encoder_sample(struct encoder *n, const struct conversation *c, struct sample *out,
                            struct err *e)
 {
-    return encode(n, c, 0, out, e);
+    TRY(encode(n, c, 0, out, e));
+    if (n->options.compat != COMPAT_FASTCHAT || c->plain) return OK;
+    struct fastchat f = {.tok = n->tok,
+                         .scratch = n->scratch,
+                         .ids = &n->ids,
+                         .max_length = n->options.max_length,
+                         .unanswered = (c->repairs & REPAIR_TRAILING_QUESTION) != 0};
+    return fastchat_label(&f, &n->text.text, out, e);
 }
 
 enum status encoder_prompt(struct encoder *n, const struct conversation *c, struct id_list *out,
@@ -343,6 +379,10 @@ enum status encoder_preference(struct encoder *n, struct conversation *c, struct
         return err_hint(e, "of preferences the replies alone are trained: leave train_on out");
     }
     TRY(encode(n, c, 1, &n->prompt, e));
+    if (n->options.compat == COMPAT_FASTCHAT) {
+        err_set(e, ERR_CONFIG, "compat: fastchat, with preference data");
+        return err_hint(e, "FastChat has no labels for it: leave compat out");
+    }
     const struct reply *replies[] = {&c->chosen, &c->rejected};
     size_t start = n->prompt.n;
     for (int k = 0; k < 2; k++) {

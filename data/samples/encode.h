@@ -22,16 +22,24 @@
 #include "data/template/template.h"
 #include "data/tokenizer/tokenizer.h"
 
+/* Whose labels are reproduced: nobody's; FastChat's (fastchat.h), of the template vicuna,
+ * tokenized whole; TRL's, where text behind a reply's end token is trained too (template.h: tail).
+ */
+enum compat { COMPAT_NONE, COMPAT_FASTCHAT, COMPAT_TRL };
+
 struct encode_options {
     enum train_on train_on;
     int tokenize_whole;
+    enum compat compat;
+    int32_t max_length; /* COMPAT_FASTCHAT alone: its labels depend on where it truncates */
 };
 
 struct encoder; /* heap; one a thread */
 
 /* For `t` (NULL: plain conversations only) over `tok`, both of which must outlive it. ERR_MEMORY;
- * ERR_CONFIG: the tokenizer lacks a special token that the template needs (the message names it).
- */
+ * ERR_CONFIG: the tokenizer lacks a special token that the template needs (the message names it);
+ * COMPAT_FASTCHAT with another template than vicuna, another EOS than </s>, or other turns than
+ * replies to train on. */
 MUST_CHECK enum status encoder_create(struct encoder **out, const struct template *t,
                                       const struct tokenizer *tok,
                                       const struct encode_options *options, struct err *e);
@@ -50,7 +58,7 @@ MUST_CHECK enum status encoder_sample(struct encoder *n, const struct conversati
  * replies, the earlier place).
  * Sets c->drop, and leaves *out of no use, when nothing precedes the replies (DROP_NO_PROMPT) or
  * two replies have the same ids (DROP_IDENTICAL). Errors as encoder_sample; ERR_CONFIG: train_on
- * is all. */
+ * is all, or COMPAT_FASTCHAT. */
 MUST_CHECK enum status encoder_preference(struct encoder *n, struct conversation *c,
                                           struct sample *out, struct err *e);
 

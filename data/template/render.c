@@ -1,7 +1,5 @@
-#include "data/template/template.h"
+#include "data/template/pattern.h"
 
-#include <assert.h>
-#include <stdio.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -19,36 +17,6 @@ int train_on_find(const char *name, enum train_on *out)
         return 1;
     }
     return 0;
-}
-
-/* ---- patterns ---- */
-
-/* One element of a pattern: a {name} or a stretch of literal text. */
-struct element {
-    const char *s; /* without the braces */
-    size_t n;
-    int is_name;
-};
-
-/* The element at *p, which moves behind it; 0 at the end. A brace without its partner is text. */
-static int next_element(const char **p, struct element *out)
-{
-    const char *s = *p, *close;
-    if (!*s) return 0;
-    if (*s == '{' && (close = strchr(s, '}'))) {
-        *out = (struct element){s + 1, (size_t)(close - s - 1), 1};
-        *p = close + 1;
-        return 1;
-    }
-    size_t n = 1 + strcspn(s + 1, "{");
-    *out = (struct element){s, n, 0};
-    *p = s + n;
-    return 1;
-}
-
-static int named(const struct element *x, const char *name)
-{
-    return x->is_name && x->n == strlen(name) && !memcmp(x->s, name, x->n);
 }
 
 /* ---- building the list ---- */
@@ -72,8 +40,9 @@ struct writer {
     const struct render_options *options;
     struct rendered *out;
     struct err *e;
-    float weight;               /* of what is written now */
-    const struct turn *wrapped; /* a system turn to write before the next {content}; NULL */
+    float weight; /* of what is written now */
+    int wraps;    /* a system text is to be written before the next {content}: */
+    struct text wrapped;
 };
 
 static enum status no_memory(struct err *e)
@@ -124,9 +93,9 @@ static const struct text nothing = {"", 0};
 
 static enum status put_content(struct writer *w, struct text content)
 {
-    const struct turn *system = w->wrapped;
-    w->wrapped = NULL;
-    if (system) TRY(put_pattern(w, w->t->system, system->text, nothing));
+    int wraps = w->wraps;
+    w->wraps = 0;
+    if (wraps) TRY(put_pattern(w, w->t->system, w->wrapped, nothing));
     return put_text(w, content);
 }
 
@@ -134,14 +103,14 @@ static enum status put_pattern(struct writer *w, const char *pattern, struct tex
                                struct text input)
 {
     struct element x;
-    while (next_element(&pattern, &x)) {
-        if (named(&x, "content"))
+    while (pattern_next(&pattern, &x)) {
+        if (element_is(&x, "content"))
             TRY(put_content(w, content));
-        else if (named(&x, "input"))
+        else if (element_is(&x, "input"))
             TRY(put_text(w, input));
-        else if (named(&x, "bos"))
+        else if (element_is(&x, "bos"))
             TRY(put_own_token(w, w->options->bos, "a BOS"));
-        else if (named(&x, "eos"))
+        else if (element_is(&x, "eos"))
             TRY(put_own_token(w, w->options->eos, "an EOS"));
         else
             TRY(put(w, x.s, x.n, x.is_name));
@@ -172,53 +141,74 @@ static struct text maybe_strip(const struct writer *w, struct text t)
 
 static int all(const struct writer *w) { return w->options->train_on == TRAIN_ALL; }
 
+/* The text of a template where there is no system turn; NULL: none. */
+static const char *default_system(const struct template *t, const struct turn *user)
+{
+    int with_input = user && user->input.n && t->default_system_input;
+    return with_input ? t->default_system_input : t->default_system;
+}
+
+/* Has the system text written with the first user turn, and stripped as one with it: where the
+ * pattern begins with it, on its left. */
+static void wrap_system(struct writer *w, struct text t)
+{
+    int first = !strncmp(w->t->system, "{content}", strlen("{content}"));
+    struct text stripped = text_strip(t);
+    w->wraps = 1;
+    w->wrapped = t;
+    if (!w->t->strip || !first) return;
+    w->wraps = stripped.n != 0;
+    w->wrapped = (struct text){stripped.data, (size_t)(t.data + t.n - stripped.data)};
+}
+
 /* What stands before the first user turn. `system` is NULL without a system turn. */
 static enum status write_system(struct writer *w, const struct turn *system,
                                 const struct turn *user)
 {
     const struct template *t = w->t;
+    const char *instead = system ? NULL : default_system(t, user);
+    struct text text = system ? system->text : nothing;
+    if (instead) text = (struct text){instead, strlen(instead)};
     w->weight = all(w) ? 1 : 0;
-    if (!system) {
-        const char *text = user && user->input.n && t->default_system_input
-                               ? t->default_system_input
-                               : t->default_system;
-        TRY(begin_turn(w, ROLE_USER)); /* a default is counted to the first user turn */
-        TRY(put_pattern(w, t->start, nothing, nothing));
-        return text ? put_pattern(w, t->system, (struct text){text, strlen(text)}, nothing) : OK;
-    }
-    TRY(begin_turn(w, t->system_in_user ? ROLE_USER : ROLE_SYSTEM));
+    /* A default is counted to the first user turn. */
+    TRY(begin_turn(w, system && !t->system_in_user ? ROLE_SYSTEM : ROLE_USER));
     TRY(put_pattern(w, t->start, nothing, nothing));
-    if (t->system_in_user || (t->skip_empty_system && !system->text.n)) return OK;
-    if (all(w)) w->weight = system->weight;
-    return put_pattern(w, t->system, maybe_strip(w, system->text), nothing);
+    if (system ? t->skip_empty_system && !text.n : !instead) return OK;
+    if (t->system_in_user) {
+        wrap_system(w, text);
+        return OK;
+    }
+    if (all(w) && system) w->weight = system->weight;
+    return put_pattern(w, t->system, system ? maybe_strip(w, text) : text, nothing);
 }
 
-static enum status write_user(struct writer *w, const struct turn *user, struct text text,
-                              const struct turn *system)
+static enum status write_user(struct writer *w, const struct turn *user, struct text text)
 {
     const struct template *t = w->t;
     w->weight = all(w) ? user->weight : 0;
     if (user->role == ROLE_TOOL && t->tool) return put_pattern(w, t->tool, text, nothing);
-    w->wrapped = system;
     if (user->input.n && t->user_input) return put_pattern(w, t->user_input, text, user->input);
     return put_pattern(w, t->user, text, nothing);
 }
 
 static enum status write_reply(struct writer *w, const struct turn *reply, int last)
 {
-    int trained = w->options->train_on != TRAIN_LAST || (last && !w->options->generation_prompt);
+    const struct template *t = w->t;
+    int ends = last && !w->options->generation_prompt;
+    int trained = w->options->train_on != TRAIN_LAST || ends;
     TRY(begin_turn(w, ROLE_ASSISTANT));
     w->weight = trained ? reply->weight : 0;
-    TRY(put_pattern(w, w->t->reply, maybe_strip(w, reply->text), nothing));
-    w->weight = all(w) ? reply->weight : 0;
-    return put_pattern(w, w->t->tail, nothing, nothing);
+    TRY(put_pattern(w, ends && t->last_reply ? t->last_reply : t->reply,
+                    maybe_strip(w, reply->text), nothing));
+    if (!w->options->train_tail) w->weight = all(w) ? reply->weight : 0;
+    return put_pattern(w, t->tail, nothing, nothing);
 }
 
 /* A user turn's text; where the template has no place for an input it follows on a line of its
  * own, both in `joined`. Behind a system text it is stripped with that as one, so only on the
  * right. */
-static enum status user_text(struct writer *w, const struct turn *user, int after_system,
-                             struct buf *joined, struct text *out)
+static enum status user_text(struct writer *w, const struct turn *user, struct buf *joined,
+                             struct text *out)
 {
     struct text whole = user->text;
     if (user->input.n && !w->t->user_input) {
@@ -229,7 +219,7 @@ static enum status user_text(struct writer *w, const struct turn *user, int afte
         whole = (struct text){joined->data, joined->len};
     }
     *out = maybe_strip(w, whole);
-    if (after_system) *out = (struct text){whole.data, (size_t)(out->data + out->n - whole.data)};
+    if (w->wraps) *out = (struct text){whole.data, (size_t)(out->data + out->n - whole.data)};
     return OK;
 }
 
@@ -250,9 +240,8 @@ static enum status write_turns(struct writer *w, const struct conversation *c, s
         if (i > first && c->turns[i - 1].role == ROLE_ASSISTANT)
             TRY(put_pattern(w, w->t->between, nothing, nothing));
         struct text text;
-        const struct turn *before = i == first && w->t->system_in_user ? system : NULL;
-        TRY(user_text(w, turn, before != NULL, joined, &text));
-        TRY(write_user(w, turn, text, before));
+        TRY(user_text(w, turn, joined, &text));
+        TRY(write_user(w, turn, text));
     }
     if (!w->options->generation_prompt) return OK;
     return put_pattern(w, w->t->prompt, nothing, nothing);
@@ -292,26 +281,39 @@ enum status template_render(const struct template *t, const struct conversation 
 
 /* ---- what a row says, for others ---- */
 
-#define PATTERNS(t)                                                                                \
-    {                                                                                              \
-        (t)->start, (t)->system, (t)->user, (t)->user_input, (t)->tool, (t)->between, (t)->prompt, \
-            (t)->reply, (t)->tail, (t)->end, (t)->default_system, (t)->default_system_input        \
-    }
-enum { NUM_PATTERNS = 10, NUM_STRINGS = 12 }; /* the defaults are text, not patterns */
+static void hash_string(struct hasher *h, const char *s)
+{
+    hasher_u64(h, s != NULL);
+    if (s) hasher_string(h, s);
+}
 
 enum status template_hash(const struct template *t, char out[HASH_HEX_SIZE], struct err *e)
 {
-    const char *strings[NUM_STRINGS] = PATTERNS(t);
     struct hasher *h = hasher_create();
     if (!h) return err_set(e, ERR_MEMORY, "no memory to hash a template");
     hasher_string(h, t->name);
-    for (int i = 0; i < NUM_STRINGS; i++) {
-        hasher_u64(h, strings[i] != NULL);
-        if (strings[i]) hasher_string(h, strings[i]);
-    }
-    hasher_u64(h, (uint64_t)(t->strip | t->system_in_user << 1 | t->skip_empty_system << 2));
+#define P(field, use) hash_string(h, t->field);
+#define X(field) hash_string(h, t->field);
+    TEMPLATE_PATTERNS(P)
+    TEMPLATE_TEXTS(X)
+#undef P
+#undef X
+#define X(field) hasher_u64(h, (uint64_t)t->field);
+    TEMPLATE_FLAGS(X)
+#undef X
     hasher_hex(h, out);
     hasher_destroy(h);
+    return OK;
+}
+
+static enum status visit_tokens(const char *pattern,
+                                enum status (*visit)(void *ctx, const char *name, size_t n,
+                                                     struct err *e),
+                                void *ctx, struct err *e)
+{
+    struct element x;
+    while (pattern && pattern_next(&pattern, &x))
+        if (element_is_token(&x)) TRY(visit(ctx, x.s, x.n, e));
     return OK;
 }
 
@@ -320,20 +322,16 @@ enum status template_specials(const struct template *t,
                                                    struct err *e),
                               void *ctx, struct err *e)
 {
-    const char *patterns[NUM_STRINGS] = PATTERNS(t);
-    struct element x;
-    for (int i = 0; i < NUM_PATTERNS; i++) {
-        const char *p = patterns[i];
-        while (p && next_element(&p, &x))
-            if (x.is_name && !named(&x, "content") && !named(&x, "input"))
-                TRY(visit(ctx, x.s, x.n, e));
-    }
+#define X(field, use) TRY(visit_tokens(t->field, visit, ctx, e));
+    TEMPLATE_PATTERNS(X)
+#undef X
     return OK;
 }
 
-enum status template_jinja(const struct template *t, int adds_bos, struct buf *out)
+enum status template_ends(const struct template *t,
+                          enum status (*visit)(void *ctx, const char *name, size_t n,
+                                               struct err *e),
+                          void *ctx, struct err *e)
 {
-    int writes_bos = strstr(t->jinja, "bos_token") != NULL;
-    if (adds_bos && !writes_bos) TRY(buf_puts(out, "{{ bos_token }}"));
-    return buf_puts(out, t->jinja);
+    return visit_tokens(t->end, visit, ctx, e);
 }

@@ -16,13 +16,7 @@
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives " \
     "helpful, detailed, and polite answers to the user's questions."
 
-#define FOR_EACH "{% for message in messages %}"
-#define END_FOR "{% endfor %}"
-#define IF_SYSTEM "{% if message['role'] == 'system' %}"
-#define ELIF_USER "{% elif message['role'] in ['user', 'tool'] %}"
-#define ELIF_ASSISTANT "{% elif message['role'] == 'assistant' %}"
-#define END_IF "{% endif %}"
-#define IF_PROMPT "{% if add_generation_prompt %}"
+#define QWEN_TOOL "{<|im_start|>}user\n<tool_response>\n{content}\n</tool_response>{<|im_end|>}\n"
 
 static const struct template templates[] = {
     {
@@ -40,16 +34,6 @@ static const struct template templates[] = {
         .tail = "",
         .end = "{eos}",
         .skip_empty_system = 1,
-        .jinja = FOR_EACH
-        "{% if loop.first and message['role'] != 'system' %}"
-        "{{ ('" ALPACA_INPUT "' if message['input'] else '" ALPACA_PLAIN
-        "') + '\\n\\n' }}" END_IF IF_SYSTEM
-        "{% if message['content'] %}{{ message['content'] + '\\n\\n' }}" END_IF ELIF_USER
-        "{{ '### Instruction:\\n' + message['content'] + '\\n\\n' }}"
-        "{% if message['input'] %}{{ '### Input:\\n' + message['input'] + '\\n\\n' }}" END_IF
-            ELIF_ASSISTANT "{{ '### Response:' + message['content'] + eos_token }}"
-        "{% if not loop.last %}{{ '\\n\\n' }}" END_IF END_IF END_FOR IF_PROMPT
-        "{{ '### Response:' }}" END_IF,
     },
     {
         .name = "vicuna",
@@ -64,13 +48,6 @@ static const struct template templates[] = {
         .tail = "",
         .end = "{eos}",
         .skip_empty_system = 1,
-        .jinja =
-            FOR_EACH "{% if loop.first and message['role'] != 'system' %}"
-                     "{{ \"" VICUNA_SYSTEM " \" }}" END_IF IF_SYSTEM
-                     "{% if message['content'] %}{{ message['content'] + ' ' }}" END_IF ELIF_USER
-                     "{{ 'USER: ' + message['content'] + ' ' }}" ELIF_ASSISTANT
-                     "{{ 'ASSISTANT: ' + message['content'] + eos_token }}" END_IF END_FOR IF_PROMPT
-                     "{{ 'ASSISTANT:' }}" END_IF,
     },
     {
         .name = "llama2",
@@ -85,13 +62,6 @@ static const struct template templates[] = {
         .end = "{eos}",
         .strip = 1,
         .system_in_user = 1,
-        .jinja =
-            "{% set ns = namespace(system='') %}" FOR_EACH IF_SYSTEM
-            "{% set ns.system = '<<SYS>>\\n' + message['content'] + '\\n<</SYS>>\\n\\n' "
-            "%}" ELIF_USER
-            "{{ bos_token + '[INST] ' + (ns.system + message['content']) | trim + ' [/INST]' }}"
-            "{% set ns.system = '' %}" ELIF_ASSISTANT
-            "{{ ' ' + message['content'] | trim + ' ' + eos_token }}" END_IF END_FOR,
     },
     {
         .name = "llama3",
@@ -106,11 +76,6 @@ static const struct template templates[] = {
         .tail = "",
         .end = "{<|eot_id|>}",
         .strip = 1,
-        .jinja = "{{ bos_token }}" FOR_EACH
-                 "{{ '<|start_header_id|>' + ('ipython' if message['role'] == 'tool' else "
-                 "message['role']) + '<|end_header_id|>\\n\\n' + "
-                 "message['content'] | trim + '<|eot_id|>' }}" END_FOR IF_PROMPT
-                 "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}" END_IF,
     },
     {
         .name = "chatml",
@@ -124,9 +89,6 @@ static const struct template templates[] = {
         .reply = "{content}{<|im_end|>}",
         .tail = "\n",
         .end = "{<|im_end|>}",
-        .jinja = FOR_EACH "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + "
-                          "'<|im_end|>\\n' }}" END_FOR IF_PROMPT
-                          "{{ '<|im_start|>assistant\\n' }}" END_IF,
     },
     {
         .name = "zephyr",
@@ -140,8 +102,6 @@ static const struct template templates[] = {
         .reply = "{content}{eos}",
         .tail = "\n",
         .end = "{eos}",
-        .jinja = FOR_EACH "{{ '<|' + message['role'] + '|>\\n' + message['content'] + eos_token + "
-                          "'\\n' }}" END_FOR IF_PROMPT "{{ '<|assistant|>\\n' }}" END_IF,
     },
     {
         .name = "orca",
@@ -154,12 +114,6 @@ static const struct template templates[] = {
         .reply = "{content}{eos}",
         .tail = "",
         .end = "{eos}",
-        .jinja = FOR_EACH IF_SYSTEM
-        "{{ '### System:\\n' + message['content'] + '\\n\\n' }}" ELIF_USER
-        "{{ '### User:\\n' + message['content'] + '\\n\\n' }}" ELIF_ASSISTANT
-        "{{ '### Assistant:\\n' + message['content'] + eos_token }}"
-        "{% if not loop.last %}{{ '\\n\\n' }}" END_IF END_IF END_FOR IF_PROMPT
-        "{{ '### Assistant:\\n' }}" END_IF,
     },
     {
         .name = "solar",
@@ -173,11 +127,137 @@ static const struct template templates[] = {
         .tail = "",
         .end = "{eos}",
         .skip_empty_system = 1,
-        .jinja = FOR_EACH IF_SYSTEM
-        "{% if message['content'] %}{{ '### System:\\n' + message['content'] + '\\n\\n' }}" END_IF
-            ELIF_USER "{{ '### User:\\n' + message['content'] + '\\n\\n' }}" ELIF_ASSISTANT
-        "{{ '### Assistant:\\n' + message['content'] + eos_token }}" END_IF END_FOR IF_PROMPT
-        "{{ '### Assistant:\\n' }}" END_IF,
+    },
+    {
+        .name = "orca_card",
+        .about = "as orca, with the spaces of StableBeluga's model card",
+        .start = "",
+        .system = "### System:\n{content}\n\n",
+        .user = "### User: {content}\n\n",
+        .between = "\n\n",
+        .prompt = "### Assistant:\n",
+        .reply = "{content}{eos}",
+        .tail = "",
+        .end = "{eos}",
+    },
+    {
+        .name = "llama31",
+        .about = "Llama-3.1 instruct: as llama3, dates in the system turn, tools' answers",
+        .start = "{bos}",
+        .system = "{<|start_header_id|>}system{<|end_header_id|>}\n\nCutting Knowledge Date: "
+                  "December 2023\nToday Date: 26 Jul 2024\n\n{content}{<|eot_id|>}",
+        .default_system = "",
+        .user = "{<|start_header_id|>}user{<|end_header_id|>}\n\n{content}{<|eot_id|>}",
+        .tool = "{<|start_header_id|>}ipython{<|end_header_id|>}\n\n{content}{<|eot_id|>}",
+        .between = "",
+        .prompt = "{<|start_header_id|>}assistant{<|end_header_id|>}\n\n",
+        .reply = "{content}{<|eot_id|>}",
+        .tail = "",
+        .end = "{<|eot_id|>}",
+        .strip = 1,
+    },
+    {
+        .name = "qwen",
+        .about = "Qwen2 and Qwen2.5: ChatML with a default system turn, tools' answers",
+        .start = "",
+        .system = "{<|im_start|>}system\n{content}{<|im_end|>}\n",
+        .default_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+        .user = "{<|im_start|>}user\n{content}{<|im_end|>}\n",
+        .tool = QWEN_TOOL,
+        .between = "",
+        .prompt = "{<|im_start|>}assistant\n",
+        .reply = "{content}{<|im_end|>}",
+        .tail = "\n",
+        .end = "{<|im_end|>}",
+    },
+    {
+        .name = "qwen3",
+        .about = "Qwen3 without reasoning: ChatML, empty thoughts before the last reply",
+        .start = "",
+        .system = "{<|im_start|>}system\n{content}{<|im_end|>}\n",
+        .user = "{<|im_start|>}user\n{content}{<|im_end|>}\n",
+        .tool = QWEN_TOOL,
+        .between = "",
+        .prompt = "{<|im_start|>}assistant\n",
+        .reply = "{content}{<|im_end|>}",
+        .last_reply = "<think>\n\n</think>\n\n{content}{<|im_end|>}",
+        .tail = "\n",
+        .end = "{<|im_end|>}",
+    },
+    {
+        .name = "mistral",
+        .about = "Mistral 7B instruct v0.1 and v0.2: [INST] ... [/INST]",
+        .start = "{bos}",
+        .system = "{content}\n\n",
+        .user = "[INST] {content} [/INST]",
+        .between = "",
+        .prompt = "",
+        .reply = " {content}{eos}",
+        .tail = "",
+        .end = "{eos}",
+        .system_in_user = 1,
+    },
+    {
+        .name = "mistral_v3",
+        .about = "Mistral 7B instruct v0.3, Mixtral 8x22B: [INST] and [/INST] are tokens",
+        .start = "{bos}",
+        .system = "{content}\n\n",
+        .user = "[INST] {content}[/INST]",
+        .between = "",
+        .prompt = "",
+        .reply = " {content}{eos}",
+        .tail = "",
+        .end = "{eos}",
+        .system_in_user = 1,
+    },
+    {
+        .name = "guanaco",
+        .about = "Guanaco (QLoRA): ### Human: ...### Assistant: ...",
+        .start = "",
+        .system = "{content} ",
+        .user = "### Human: {content}",
+        .between = "",
+        .prompt = "### Assistant:",
+        .reply = " {content}{eos}",
+        .tail = "",
+        .end = "{eos}",
+        .skip_empty_system = 1,
+    },
+    {
+        .name = "tulu",
+        .about = "Tulu 1 to 3: <|user|>, <|assistant|>, no end token behind a question",
+        .start = "",
+        .system = "<|system|>\n{content}\n",
+        .user = "<|user|>\n{content}\n",
+        .between = "",
+        .prompt = "<|assistant|>\n",
+        .reply = "{content}{eos}",
+        .tail = "\n",
+        .end = "{eos}",
+    },
+    {
+        .name = "openchat",
+        .about = "OpenChat 3.5: GPT4 Correct User: ... GPT4 Correct Assistant: ...",
+        .start = "{bos}",
+        .system = "GPT4 Correct System: {content}{<|end_of_turn|>}",
+        .user = "GPT4 Correct User: {content}{<|end_of_turn|>}",
+        .between = "",
+        .prompt = "GPT4 Correct Assistant:",
+        .reply = " {content}{<|end_of_turn|>}",
+        .tail = "",
+        .end = "{<|end_of_turn|>}",
+    },
+    {
+        .name = "deepseek",
+        .about = "DeepSeek LLM chat: User: ... Assistant: ...",
+        .start = "{bos}",
+        .system = "{content}\n\n",
+        .user = "User: {content}\n\n",
+        .between = "",
+        .prompt = "Assistant:",
+        .reply = " {content}{eos}",
+        .tail = "",
+        .end = "{eos}",
     },
 };
 enum { NUM_TEMPLATES = sizeof templates / sizeof *templates };
@@ -187,9 +267,17 @@ const struct template *template_at(size_t i) { return i < NUM_TEMPLATES ? &templ
 const struct template *template_find(const char *name)
 {
     static const char *const spellings[][2] = {
-        {"llama-2", "llama2"},     {"llama-3", "llama3"}, {"vicuna_v1.1", "vicuna"},
-        {"stable-beluga", "orca"}, {"freewilly", "orca"}, {"llama2_chat", "llama2"},
-        {"stablebeluga", "orca"},
+        {"llama-2", "llama2"},      {"llama2_chat", "llama2"},
+        {"llama-3", "llama3"},      {"llama3.1", "llama31"},
+        {"llama-3.1", "llama31"},   {"llama3_1", "llama31"},
+        {"vicuna_v1.1", "vicuna"},  {"stable-beluga", "orca"},
+        {"stablebeluga", "orca"},   {"freewilly", "orca"},
+        {"qwen2", "qwen"},          {"qwen2.5", "qwen"},
+        {"qwen25", "qwen"},         {"qwen2_5", "qwen"},
+        {"qwen3_nothink", "qwen3"}, {"yi", "chatml"},
+        {"tinyllama", "zephyr"},    {"mistral-v0.1", "mistral"},
+        {"mistral_v1", "mistral"},  {"tulu2", "tulu"},
+        {"tulu3", "tulu"},          {"mistral-v0.3", "mistral_v3"},
     };
     for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++)
         if (!strcasecmp(name, spellings[i][0])) name = spellings[i][1];

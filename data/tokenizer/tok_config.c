@@ -118,6 +118,24 @@ static enum status read_jinja(struct tokenizer *t, const char *dir, struct err *
     return s;
 }
 
+enum status tokenizer_read_chat_template(const char *dir, char **out, struct err *e)
+{
+    struct tokenizer t = {0};
+    char path[IO_PATH_MAX];
+    json_t *root = NULL;
+    *out = NULL;
+    TRY(io_join(path, sizeof path, dir, "tokenizer_config.json", e));
+    enum status s = io_exists(path) ? parse(path, &root, e) : OK;
+    if (!s && root) s = read_template(&t, root, path, e);
+    if (!s) s = read_jinja(&t, dir, e);
+    json_decref(root);
+    if (s)
+        mem_free(t.chat_template);
+    else
+        *out = t.chat_template;
+    return s;
+}
+
 enum status tok_config_read(struct tokenizer *t, const char *dir, struct err *e)
 {
     TRY(read_json(t, dir, "special_tokens_map.json", e));

@@ -86,4 +86,8 @@ const char *tokenizer_hash(const struct tokenizer *t); /* of all that decides id
 const char *tokenizer_chat_template(const struct tokenizer *t); /* Jinja of tokenizer_config.json or
                                                             chat_template.jinja; NULL */
 
+/* The same of a directory, whose tokenizer is left alone. The caller mem_frees *out; NULL: there is
+ * none. ERR_IO, ERR_FORMAT, ERR_MEMORY. */
+MUST_CHECK enum status tokenizer_read_chat_template(const char *dir, char **out, struct err *e);
+
 #endif

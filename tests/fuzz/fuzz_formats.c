@@ -9,7 +9,7 @@
 static void render(const struct template *t, const struct conversation *c, struct rendered *out)
 {
     struct err e = {0};
-    struct render_options o = {"<s>", "</s>", TRAIN_ASSISTANT, 0};
+    struct render_options o = {"<s>", "</s>", TRAIN_ASSISTANT, 0, 0};
     for (int on = 0; on < 3; on++) {
         o.train_on = (enum train_on)on;
         enum status s = template_render(t, c, &o, out, &e);

@@ -253,6 +253,18 @@ def seeds_yaml_config():
     yield b"base_model: x\nmicro_batch_size: 4\nbf16: auto\nflash_attention: true\nwarmup_ratio: 0.1"
 
 
+def seeds_template():
+    yield (b"system: {prefix: \"{<|im_start|>}system\\n\", suffix: \"{<|im_end|>}\\n\"}\n"
+           b"user: {prefix: \"{<|im_start|>}user\\n\", suffix: \"{<|im_end|>}\\n\"}\n"
+           b"assistant: {prefix: \"{<|im_start|>}assistant\\n\", suffix: \"{<|im_end|>}\\n\"}")
+    yield (b"name: a\nstart: '{bos}'\nsystem: '<<{content}>>'\nsystem_in_user: true\nstrip: yes\n"
+           b"default_system: Be\n  good.\nuser: 'U:{{{content}}'\nuser_input: '{content} {input}'\n"
+           b"tool: 'T:{content}'\nbetween: '/'\nprompt: '>'\nreply: '{content}{eos}'\n"
+           b"last_reply: '!{content}{<|stop|>}'\ntail: ';'\nend: ['{<|stop|>}', '{eos}']\n")
+    yield (b'{"system": "{content}", "default_system": "\\u00e9", "default_system_input": "x", '
+           b'"user": "{content}", "reply": " {content}{eos}", "skip_empty_system": true, "tail": null}')
+
+
 def seeds_hdf5_store():
     def change(what, where, value, how):
         return bytes([what, where]) + value.to_bytes(6, "big") + bytes([how])

@@ -20,12 +20,15 @@ static json_t *golden;
 /* The Jinja text says whether a BOS stands before what the row writes itself. */
 static const char *bos_before(const struct template *t, const json_t *row, struct buf *jinja)
 {
-    int adds = strcmp(t->name, "chatml") != 0;
+    int adds = strcmp(t->name, "chatml") != 0 && strncmp(t->name, "qwen", 4) != 0;
     buf_clear(jinja);
     assert_int_equal(template_jinja(t, adds, jinja), OK);
     assert_string_equal(jinja->data, json_string_value(json_object_get(row, "jinja")));
-    return strstr(t->jinja, "bos_token") || !adds ? ""
-                                                  : json_string_value(json_object_get(row, "bos"));
+    buf_clear(jinja);
+    assert_int_equal(template_jinja(t, 0, jinja), OK);
+    return strstr(jinja->data, "bos_token") || !adds
+               ? ""
+               : json_string_value(json_object_get(row, "bos"));
 }
 
 static void check_pieces(const struct rendered *r)
@@ -58,7 +61,7 @@ static void test_golden_text(void **state)
         const json_t *cases = json_object_get(row, "cases");
         struct render_options o = {json_string_value(json_object_get(row, "bos")),
                                    json_string_value(json_object_get(row, "eos")), TRAIN_ASSISTANT,
-                                   0};
+                                   0, 0};
         for (size_t k = 0; k < json_array_size(cases); k++) {
             const json_t *messages = json_array_get(json_object_get(golden, "conversations"), k);
             for (int prompt = 0; prompt < 2; prompt++, seen++) {
@@ -74,7 +77,7 @@ static void test_golden_text(void **state)
             }
         }
     }
-    assert_int_equal(seen, 8 * 2 * 15);
+    assert_int_equal(seen, 18 * 2 * 15);
     conversation_free(&c);
     rendered_free(&r);
     buf_free(&jinja);
@@ -136,7 +139,32 @@ static void test_trained_spans(void **state)
                  "### Assistant:\n[bE]"},
         {"solar", "### System:\nS\n\n### User:\nq\n\n### Assistant:\n[aE]### User:\nr\n\n"
                   "### Assistant:\n[bE]"},
+        {"orca_card", "### System:\nS\n\n### User: q\n\n### Assistant:\n[aE]\n\n### User: r\n\n"
+                      "### Assistant:\n[bE]"},
+        {"llama31",
+         "B<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December "
+         "2023\nToday Date: 26 Jul 2024\n\nS<|eot_id|>"
+         "<|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|>"
+         "<|start_header_id|>assistant<|end_header_id|>\n\n[a<|eot_id|>]"
+         "<|start_header_id|>user<|end_header_id|>\n\nr<|eot_id|>"
+         "<|start_header_id|>assistant<|end_header_id|>\n\n[b<|eot_id|>]"},
+        {"qwen", "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nq<|im_end|>\n"
+                 "<|im_start|>assistant\n[a<|im_end|>]\n<|im_start|>user\nr<|im_end|>\n"
+                 "<|im_start|>assistant\n[b<|im_end|>]\n"},
+        {"qwen3", "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nq<|im_end|>\n"
+                  "<|im_start|>assistant\n[a<|im_end|>]\n<|im_start|>user\nr<|im_end|>\n"
+                  "<|im_start|>assistant\n[<think>\n\n</think>\n\nb<|im_end|>]\n"},
+        {"mistral", "B[INST] S\n\nq [/INST][ aE][INST] r [/INST][ bE]"},
+        {"mistral_v3", "B[INST] S\n\nq[/INST][ aE][INST] r[/INST][ bE]"},
+        {"guanaco", "S ### Human: q### Assistant:[ aE]### Human: r### Assistant:[ bE]"},
+        {"tulu", "<|system|>\nS\n<|user|>\nq\n<|assistant|>\n[aE]\n<|user|>\nr\n"
+                 "<|assistant|>\n[bE]\n"},
+        {"openchat", "BGPT4 Correct System: S<|end_of_turn|>GPT4 Correct User: q<|end_of_turn|>"
+                     "GPT4 Correct Assistant:[ a<|end_of_turn|>]GPT4 Correct User: r"
+                     "<|end_of_turn|>GPT4 Correct Assistant:[ b<|end_of_turn|>]"},
+        {"deepseek", "BS\n\nUser: q\n\nAssistant:[ aE]User: r\n\nAssistant:[ bE]"},
     };
+    assert_null(template_at(sizeof cases / sizeof *cases)); /* every row is in the list */
     struct err e = {0};
     struct conversation c = {0};
     struct rendered r;
@@ -145,7 +173,7 @@ static void test_trained_spans(void **state)
     chat(&c);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct template *t = template_find(cases[i].name);
-        struct render_options o = {"B", "E", TRAIN_ASSISTANT, 0};
+        struct render_options o = {"B", "E", TRAIN_ASSISTANT, 0, 0};
         assert_int_equal(template_render(t, &c, &o, &r, &e), OK);
         mark(&r, text, sizeof text);
         assert_string_equal(text, cases[i].want);
@@ -167,7 +195,7 @@ static void test_train_last_and_weights(void **state)
     char text[1024];
     rendered_init(&r);
     chat(&c);
-    struct render_options o = {"B", "E", TRAIN_LAST, 0};
+    struct render_options o = {"B", "E", TRAIN_LAST, 0, 0};
     assert_int_equal(template_render(t, &c, &o, &r, &e), OK);
     mark(&r, text, sizeof text);
     assert_string_equal(text, "S USER: q ASSISTANT: aEUSER: r ASSISTANT:[ bE]");
@@ -178,7 +206,7 @@ static void test_train_last_and_weights(void **state)
     assert_string_equal(text, "S USER: q ASSISTANT: aEUSER: r ASSISTANT:");
 
     chat(&c); /* a reply that the record gives no weight; a user turn without under "all" */
-    o = (struct render_options){"B", "E", TRAIN_ASSISTANT, 0};
+    o = (struct render_options){"B", "E", TRAIN_ASSISTANT, 0, 0};
     c.turns[2].weight = 0;
     c.turns[4].weight = 0.5f;
     assert_int_equal(template_render(t, &c, &o, &r, &e), OK);
@@ -202,7 +230,7 @@ static void test_plain(void **state)
     struct rendered r;
     char text[256];
     rendered_init(&r);
-    struct render_options o = {"B", "E", TRAIN_ASSISTANT, 0};
+    struct render_options o = {"B", "E", TRAIN_ASSISTANT, 0, 0};
     assert_int_equal(conversation_add(&c, ROLE_TEXT, T("some text")), OK);
     assert_int_equal(template_render(NULL, &c, &o, &r, &e), OK);
     mark(&r, text, sizeof text);
@@ -231,7 +259,7 @@ static void test_missing_tokens(void **state)
     struct rendered r;
     rendered_init(&r);
     chat(&c);
-    struct render_options o = {NULL, "E", TRAIN_ASSISTANT, 0};
+    struct render_options o = {NULL, "E", TRAIN_ASSISTANT, 0, 0};
     assert_int_equal(template_render(template_find("llama2"), &c, &o, &r, &e), ERR_CONFIG);
     assert_non_null(strstr(e.message, "template llama2 needs a BOS token"));
     assert_int_equal(template_render(template_find("vicuna"), &c, &o, &r, &e), OK);
@@ -276,7 +304,7 @@ static void test_allocation_failures(void **state)
     for (long k = 1; k < 20; k++) {
         struct err e = {0};
         struct rendered r;
-        struct render_options o = {"B", "E", TRAIN_ASSISTANT, 0};
+        struct render_options o = {"B", "E", TRAIN_ASSISTANT, 0, 0};
         rendered_init(&r);
         mem_fail_after(k);
         enum status s = template_render(template_find("zephyr"), &c, &o, &r, &e);

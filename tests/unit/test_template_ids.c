@@ -109,7 +109,7 @@ static void check_whole(struct encoder *n, const struct tokenizer *t, const json
 static void test_whole_is_the_reference(void **state)
 {
     (void)state;
-    each_case((struct encode_options){TRAIN_ASSISTANT, 1}, check_whole);
+    each_case((struct encode_options){TRAIN_ASSISTANT, 1, COMPAT_NONE, 0}, check_whole);
 }
 
 /* Up to each reply the sample has the ids of the generation prompt; what is trained between is the
@@ -163,7 +163,7 @@ static void check_cut(struct encoder *n, const struct tokenizer *t, const json_t
 static void test_prompts_and_spans(void **state)
 {
     (void)state;
-    each_case((struct encode_options){TRAIN_ASSISTANT, 0}, check_cut);
+    each_case((struct encode_options){TRAIN_ASSISTANT, 0, COMPAT_NONE, 0}, check_cut);
 }
 
 /* The replies of a preference record are what encoder_sample makes of each behind the prompt, whose
@@ -205,8 +205,8 @@ static void check_preference(struct encoder *n, const struct tokenizer *t, const
 static void test_preferences(void **state)
 {
     (void)state;
-    each_case((struct encode_options){TRAIN_ASSISTANT, 0}, check_preference);
-    each_case((struct encode_options){TRAIN_LAST, 0}, check_preference);
+    each_case((struct encode_options){TRAIN_ASSISTANT, 0, COMPAT_NONE, 0}, check_preference);
+    each_case((struct encode_options){TRAIN_LAST, 0, COMPAT_NONE, 0}, check_preference);
 }
 
 /* TRL's form: a prompt that ends with a space loses its last id to the reply, in both replies when
@@ -219,7 +219,7 @@ static void test_whole_preferences(void **state)
     struct conversation c = {.plain = 1, .kind = KIND_PAIR};
     struct sample s = {0};
     struct encoder *n;
-    struct encode_options o = {TRAIN_ASSISTANT, 1};
+    struct encode_options o = {TRAIN_ASSISTANT, 1, COMPAT_NONE, 0};
     assert_int_equal(encoder_create(&n, NULL, llama2, &o, &e), OK);
     assert_int_equal(conversation_add(&c, ROLE_USER, (struct text){"Please: ", 8}), OK);
     c.chosen = (struct reply){1, {"Hello", 5}};
@@ -256,7 +256,7 @@ static void test_known_ids(void **state)
     struct sample cut = {0}, whole = {0};
     struct encoder *n;
     const int32_t *ends;
-    struct encode_options o = {TRAIN_ASSISTANT, 0};
+    struct encode_options o = {TRAIN_ASSISTANT, 0, COMPAT_NONE, 0};
     assert_int_equal(conversation_add(&c, ROLE_USER, (struct text){"Hi", 2}), OK);
     assert_int_equal(conversation_add(&c, ROLE_ASSISTANT, (struct text){"Hello", 5}), OK);
     assert_int_equal(encoder_create(&n, template_find("llama2"), llama2, &o, &e), OK);
@@ -298,7 +298,7 @@ static void test_sentencepiece(void **state)
     struct conversation c = {0};
     struct sample s = {0};
     struct encoder *n;
-    struct encode_options o = {TRAIN_ASSISTANT, 0};
+    struct encode_options o = {TRAIN_ASSISTANT, 0, COMPAT_NONE, 0};
     assert_int_equal(conversation_add(&c, ROLE_USER, (struct text){"Once", 4}), OK);
     assert_int_equal(conversation_add(&c, ROLE_ASSISTANT, (struct text){"upon", 4}), OK);
     assert_int_equal(encoder_create(&n, template_find("alpaca"), stories, &o, &e), OK);
@@ -322,7 +322,7 @@ static void test_plain_text(void **state)
     struct conversation c = {.plain = 1};
     struct sample s = {0};
     struct encoder *n;
-    struct encode_options o = {TRAIN_ASSISTANT, 0};
+    struct encode_options o = {TRAIN_ASSISTANT, 0, COMPAT_NONE, 0};
     assert_int_equal(encoder_create(&n, NULL, llama2, &o, &e), OK);
     assert_int_equal(conversation_add(&c, ROLE_TEXT, (struct text){"Hello world", 11}), OK);
     for (int twice = 0; twice < 3; twice++) {

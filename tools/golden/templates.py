@@ -23,8 +23,10 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 REPO = Path(__file__).resolve().parents[2]
 
-TOKENIZER_OF = {"llama3": "llama3", "chatml": None}
+TOKENIZER_OF = {"llama3": "llama3", "llama31": "llama3", "chatml": None, "qwen": None, "qwen3": None,
+                "openchat": None}
 OWN_TOKENS = {"llama2": ("<s>", "</s>"), "llama3": ("<|begin_of_text|>", "<|end_of_text|>")}
+NO_BOS = ("chatml", "qwen", "qwen3")  # of models whose tokenizers put none
 
 
 def turns(*texts, system=None, user_input=None):
@@ -62,14 +64,23 @@ CASES = [
 ]
 
 
-def read_jinja():
-    """The table's Jinja texts, by name."""
+SOURCES = ["tools/golden/dump_templates.c",
+           *("data/template/%s.c" % n for n in ("table", "pattern", "jinja", "known")),
+           *("trainer/base/%s.c" % n for n in ("buf", "mem", "hash", "io", "status"))]
+
+
+def dump(*files):
+    """What tools/golden/dump_templates.c prints."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "dump"
-        subprocess.run(
-            ["cc", "-std=c11", "-D_GNU_SOURCE", "-I.", "-Itrainer", "-o", program,
-             "tools/golden/dump_templates.c", "data/template/table.c"], cwd=REPO, check=True)
-        return json.loads(subprocess.run([program], check=True, capture_output=True).stdout)
+        subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-I.", "-Itrainer", "-o", program,
+                        *SOURCES, "-lxxhash"], cwd=REPO, check=True)
+        return subprocess.run([program, *files], check=True, capture_output=True, text=True).stdout
+
+
+def read_jinja():
+    """The table's Jinja texts, by name."""
+    return json.loads(dump())
 
 
 def render(jinja, messages, prompt, bos, eos):
@@ -109,7 +120,7 @@ def main():
         kind = TOKENIZER_OF.get(name, "llama2")
         own = OWN_TOKENS[kind or "llama2"]
         tokenizer = Tokenizer.from_file(str(folder / kind / "tokenizer.json")) if kind else None
-        if kind == "llama2":  # adds a BOS: template_jinja puts it first where the row writes none
+        if name not in NO_BOS:  # template_jinja puts it first where the row writes none
             jinja = jinja if "bos_token" in jinja else "{{ bos_token }}" + jinja
         golden["templates"][name] = {
             "jinja": jinja, "bos": own[0], "eos": own[1], "tokenizer": kind,
@@ -122,7 +133,7 @@ def main():
                            *OWN_TOKENS["llama3"])
         assert published == made["text"], case
     target = REPO / "tests" / "golden" / "templates.json"
-    target.write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n")
+    target.write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

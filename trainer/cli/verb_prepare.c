@@ -34,7 +34,7 @@ static enum status by_config(const struct request *r, const struct cli_args *arg
     struct config c = {0};
     char path[4096];
     struct tokenizer *tokenizer = NULL;
-    const struct template *template;
+    const struct template *template = NULL;
     struct dataset_watcher w = watcher(r->json);
     int has_file = !strchr(args->positional[0], '=');
     enum status s =
@@ -49,6 +49,7 @@ static enum status by_config(const struct request *r, const struct cli_args *arg
     if (!s) fprintf(stderr, "%s\n", path);
     if (!s && c.eval_dataset.n) s = dataset_prepare(&request, path, sizeof path, e);
     tokenizer_close(tokenizer);
+    template_close(template);
     config_free(&c);
     return s;
 }

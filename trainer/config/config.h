@@ -49,6 +49,7 @@ enum config_f_divergence_type {
     CONFIG_F_ALPHA_DIVERGENCE
 };
 enum config_train_on { CONFIG_TRAIN_ASSISTANT, CONFIG_TRAIN_LAST, CONFIG_TRAIN_ALL };
+enum config_compat { CONFIG_COMPAT_NONE, CONFIG_COMPAT_FASTCHAT, CONFIG_COMPAT_TRL };
 enum config_add_special_tokens { CONFIG_ADD_AUTO, CONFIG_ADD_NEVER };
 enum config_loss_reduction { CONFIG_TOKEN_MEAN, CONFIG_MICROBATCH_MEAN };
 enum config_lr_scheduler_type {

@@ -53,11 +53,15 @@
     X(val_size, REAL, "0", RANGE(0, 1e9), ALWAYS, \
       "part of the training documents held out: below 1 a fraction, otherwise a count") \
     X(template, STRING, "", ANY, CHAT_ONLY, \
-      "prompt template: alpaca, vicuna, llama2, llama3, chatml, zephyr, orca, solar") \
+      "prompt template: a name (alpaca, vicuna, llama2, llama3, chatml, zephyr, ...) or a file of " \
+      "your own, my.yaml; default: what the model's directory says") \
     X(add_special_tokens, CHOICE, "auto", WORDS("auto", "never"), CHAT_ONLY, \
       "special tokens of the template that the tokenizer lacks: add and train them, or refuse") \
     X(train_on, CHOICE, "assistant", WORDS("assistant", "last", "all"), STAGE_SFT_ONLY, \
       "what of a conversation is learned: every reply, the last reply, all of the text") \
+    X(compat, CHOICE, "none", WORDS("none", "fastchat", "trl"), CHAT_ONLY, \
+      "reproduce a reference's labels: fastchat (template vicuna), with its offsets and the rows it " \
+      "masks; trl, which trains the line end behind an end token") \
     X(tokenize_whole, FLAG, "false", ANY, CHAT_ONLY, \
       "tokenize prompt and reply as one text (Stanford, TRL), not cut where supervision changes") \
     X(max_length, INT, "1024", RANGE(2, 1 << 24), ALWAYS, \

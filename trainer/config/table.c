@@ -119,7 +119,6 @@ const size_t config_num_aliases = COUNT(config_aliases);
     }
 
 const struct config_stranger config_strangers[] = {
-    LATER_KEY("compat", "none|null"),
     LATER_KEY("master_weights", "true|yes|on"),
     LATER_KEY("attention", "auto"),
     LATER_KEY("deterministic", "true|yes|on"),

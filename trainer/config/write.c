@@ -4,31 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/quote.h"
 #include "config/value.h"
-
-/* In double quotes, as YAML reads them back. What libyaml refuses to read raw is escaped. */
-static enum status quote(struct buf *out, const char *text)
-{
-    TRY(buf_putc(out, '"'));
-    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
-        if (*at == '"' || *at == '\\') {
-            TRY(buf_printf(out, "\\%c", *at));
-        } else if (*at < 0x20 || *at == 0x7F) {
-            TRY(buf_printf(out, "\\x%02X", *at));
-        } else if (*at == 0xC2 && at[1] < 0xA0) { /* U+0080 ... U+009F */
-            TRY(buf_printf(out, "\\x%02X", *++at));
-        } else if (*at == 0xEF && at[1] == 0xBB && at[2] == 0xBF) { /* U+FEFF */
-            TRY(buf_puts(out, "\\uFEFF"));
-            at += 2;
-        } else if (*at == 0xEF && at[1] == 0xBF && at[2] >= 0xBE) { /* U+FFFE, U+FFFF */
-            TRY(buf_printf(out, "\\uFFF%c", at[2] == 0xBE ? 'E' : 'F'));
-            at += 2;
-        } else {
-            TRY(buf_putc(out, (char)*at));
-        }
-    }
-    return buf_putc(out, '"');
-}
 
 /* The shortest decimal that reads back the same. */
 static enum status put_real(struct buf *out, double x)
@@ -47,7 +24,7 @@ static enum status put_list(struct buf *out, const struct config_list *list)
     TRY(buf_putc(out, '['));
     for (size_t i = 0; i < list->n; i++) {
         if (i) TRY(buf_puts(out, ", "));
-        TRY(quote(out, list->items[i]));
+        TRY(quote_yaml(out, list->items[i]));
     }
     return buf_putc(out, ']');
 }
@@ -61,7 +38,7 @@ static enum status put_names(struct buf *out, const struct config_dataset *d)
         int is_role = !strncmp(d->names[i].ours, "role_", 5);
         if (first) TRY(buf_printf(out, ", %s: %s", d->names[i].ours, is_role ? "[" : ""));
         if (!first) TRY(buf_puts(out, ", "));
-        TRY(quote(out, d->names[i].theirs));
+        TRY(quote_yaml(out, d->names[i].theirs));
         if (last && is_role) TRY(buf_putc(out, ']'));
     }
     return OK;
@@ -73,9 +50,9 @@ static enum status put_datasets(struct buf *out, const struct config_datasets *s
     TRY(buf_putc(out, '['));
     for (size_t i = 0; i < sets->n; i++) {
         TRY(buf_puts(out, i ? ", {path: " : "{path: "));
-        TRY(quote(out, sets->items[i].path));
+        TRY(quote_yaml(out, sets->items[i].path));
         TRY(buf_puts(out, ", format: "));
-        TRY(quote(out, sets->items[i].format));
+        TRY(quote_yaml(out, sets->items[i].format));
         if (strcmp(sets->items[i].sample_by, "line") != 0)
             TRY(buf_printf(out, ", sample_by: %s", sets->items[i].sample_by));
         TRY(put_names(out, &sets->items[i]));
@@ -90,7 +67,7 @@ enum status config_value_text(const struct config *c, enum config_key key, struc
     int64_t n;
     switch (config_rows[key].kind) {
     case KIND_STRING:
-        return *(const char *const *)field ? quote(out, *(const char *const *)field)
+        return *(const char *const *)field ? quote_yaml(out, *(const char *const *)field)
                                            : buf_puts(out, "null");
     case KIND_STEPS:
         n = *(const int64_t *)field;

@@ -6,6 +6,7 @@
 
 #include "base/io.h"
 #include "base/mem.h"
+#include "run/chat_template.h"
 #include "run/new_tokens.h"
 
 static struct config_datasets list_of(const struct dataset_request *r)
@@ -43,6 +44,7 @@ static struct prepare_options options_of(const struct dataset_request *r,
                                     .template = r->template,
                                     .train_on = train_on_of(c),
                                     .tokenize_whole = c->tokenize_whole,
+                                    .compat = (enum compat)c->compat,
                                     .max_length = (int32_t)c->max_length,
                                     .kind = (int)kind_of(c),
                                     .threads = (size_t)c->threads};
@@ -163,19 +165,24 @@ enum status dataset_prepare(const struct dataset_request *r, char *out, size_t s
     return s;
 }
 
-/* train_on NULL, tokenize_whole and kind -1: as the file was made. */
+/* c NULL: but for tokenizer and template as the file was made. */
 static enum status open_prepared(struct store **out, const char *path,
                                  const struct tokenizer *tokenizer, const struct template *template,
-                                 const char *train_on, int tokenize_whole, int kind, struct err *e)
+                                 const struct config *c, struct err *e)
 {
-    char hash[HASH_HEX_SIZE] = "";
+    char hash[HASH_HEX_SIZE] = "", compat[PREPARE_COMPAT_SIZE];
     if (template) TRY(template_hash(template, hash, e));
     struct store_settings want = {.tokenizer_hash = tokenizer_hash(tokenizer),
                                   .template_name = template ? template->name : NULL,
                                   .template_hash = template ? hash : NULL,
-                                  .train_on = train_on,
-                                  .tokenize_whole = tokenize_whole,
-                                  .kind = kind};
+                                  .tokenize_whole = -1,
+                                  .kind = -1};
+    if (c) {
+        want.train_on = train_on_name(train_on_of(c));
+        want.compat = prepare_compat((enum compat)c->compat, (int32_t)c->max_length, compat);
+        want.tokenize_whole = c->tokenize_whole || c->compat == CONFIG_COMPAT_FASTCHAT;
+        want.kind = (int)kind_of(c);
+    }
     TRY(store_open(out, path, e));
     enum status s = store_expect(*out, &want, e);
     if (s) {
@@ -198,9 +205,7 @@ enum status dataset_open(struct store **out, const struct dataset_request *r, st
     }
     TRY(check_present(r, e));
     if (prepared)
-        return open_prepared(out, list.items[0].path, r->tokenizer, r->template,
-                             train_on_name(train_on_of(r->config)), r->config->tokenize_whole,
-                             (int)kind_of(r->config), e);
+        return open_prepared(out, list.items[0].path, r->tokenizer, r->template, r->config, e);
     TRY(dataset_prepare(r, path, sizeof path, e));
     return store_open(out, path, e);
 }
@@ -214,39 +219,12 @@ void dataset_origin(const struct store *s, int32_t source, int64_t line, char *o
              (long long)line);
 }
 
-enum status dataset_list_templates(struct err *e)
-{
-    char names[256] = "";
-    size_t used = 0;
-    for (size_t i = 0; template_at(i); i++)
-        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
-                                 template_at(i)->name);
-    return err_hint(e, "the templates are %s", names);
-}
-
-static enum status unknown_template(const struct config *c, struct err *e)
-{
-    if (c->template)
-        config_fail(c, KEY_template, e, "there is no template \"%s\"", c->template);
-    else
-        err_set(e, ERR_CONFIG, "stage sft needs a template");
-    return dataset_list_templates(e);
-}
-
-enum status dataset_template(const struct config *c, const struct template **out, struct err *e)
-{
-    *out = NULL;
-    if (c->stage == CONFIG_STAGE_PT) return OK;
-    *out = c->template ? template_find(c->template) : NULL;
-    return *out ? OK : unknown_template(c, e);
-}
-
 enum status dataset_tools(const struct config *c, struct tokenizer **tokenizer,
                           const struct template **template, struct err *e)
 {
     *template = NULL;
     TRY(config_require(c, KEY_model_name_or_path, e));
-    TRY(dataset_template(c, template, e));
+    TRY(chat_template_of_config(c, template, e));
     struct new_tokens added;
     return new_tokens_open(&added, tokenizer, c, *template, e);
 }
@@ -273,21 +251,19 @@ static enum status prepare_named(const struct dataset_file_request *r, char *fil
                                 .max_length = r->max_length,
                                 .threads = r->threads,
                                 .kind = PREPARE_ANY_KIND};
-    struct tokenizer *tokenizer;
+    struct tokenizer *tokenizer = NULL;
     TRY(split_files(files, sources, &o.num_sources, r->format, e));
     for (size_t i = 0; i < o.num_sources; i++)
         if (io_same(sources[i].path, r->out)) {
             err_set(e, ERR_CONFIG, "%s is the data itself", r->out);
             return err_hint(e, "give another --out");
         }
-    if (r->template && !(o.template = template_find(r->template))) {
-        err_set(e, ERR_CONFIG, "there is no template \"%s\"", r->template);
-        return dataset_list_templates(e);
-    }
-    TRY(tokenizer_open(&tokenizer, r->tokenizer, e));
+    if (r->template) TRY(chat_template_named(r->template, &o.template, e));
+    enum status s = tokenizer_open(&tokenizer, r->tokenizer, e);
     o.tokenizer = tokenizer;
-    enum status s = prepare_at(r->watcher, &o, r->out, e);
+    if (!s) s = prepare_at(r->watcher, &o, r->out, e);
     tokenizer_close(tokenizer);
+    template_close(o.template);
     return s;
 }
 
@@ -324,7 +300,7 @@ static enum status open_named(struct store **out, const struct dataset_files_req
                                 .kind = PREPARE_ANY_KIND};
     TRY(split_files(files, sources, &o.num_sources, r->format, e));
     if (o.num_sources == 1 && is_prepared(sources[0].path))
-        return open_prepared(out, sources[0].path, r->tokenizer, r->template, NULL, -1, -1, e);
+        return open_prepared(out, sources[0].path, r->tokenizer, r->template, NULL, e);
     for (size_t i = 0; i < o.num_sources; i++)
         if (is_prepared(sources[i].path))
             return err_set(e, ERR_CONFIG, "%s: a prepared file cannot be mixed with others",

@@ -63,10 +63,6 @@ struct dataset_file_request {
 };
 MUST_CHECK enum status dataset_prepare_file(const struct dataset_file_request *r, struct err *e);
 
-/* The template the config names (NULL for stage pt). ERR_CONFIG. */
-MUST_CHECK enum status dataset_template(const struct config *c, const struct template **out,
-                                        struct err *e);
-
 /* Where a document came from, for people: "chat.jsonl, line 3", "alpaca.json, record 17". */
 void dataset_origin(const struct store *s, int32_t source, int64_t line, char *out, size_t size);
 
@@ -75,11 +71,9 @@ MUST_CHECK enum status dataset_cache_dir(const struct config *c, char *out, size
                                          struct err *e);
 
 /* The tokenizer of the model directory, with the template's tokens (new_tokens.h), and the template
- * the config names (NULL for stage pt). */
+ * (chat_template.h; NULL for stage pt). The caller closes both, after a failure too: zero them
+ * before. */
 MUST_CHECK enum status dataset_tools(const struct config *c, struct tokenizer **tokenizer,
                                      const struct template **template, struct err *e);
-
-/* Hints at the names of all templates; returns e->code. */
-enum status dataset_list_templates(struct err *e);
 
 #endif

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "data/formats/format.h"
 #include "data/jsonl/jsonl.h"
-#include "run/dataset.h"
+#include "run/chat_template.h"
 #include "run/sidecar.h"
 #include "run/text_stream.h"
 #include "run/weights.h"
@@ -19,20 +19,24 @@
 
 /* --- opening --- */
 
-static enum status find_template(const struct inference_options *o, const struct sidecar *s,
-                                 const struct template **out, struct err *e)
+static enum status find_template(const struct inference_options *o, const struct template **out,
+                                 struct err *e)
 {
-    const char *name = o->template ? o->template : s->template_name;
+    const char *dir = o->adapter ? o->adapter : o->model;
+    int jinja = 0;
     *out = NULL;
     if (o->raw) return OK;
-    if (!name[0]) {
-        err_set(e, ERR_CONFIG, "no template is known for %s", o->adapter ? o->adapter : o->model);
-        return err_hint(e, "give --template NAME; generate can also continue text as it is: --raw");
-    }
-    *out = template_find(name);
+    if (o->template) return chat_template_named(o->template, out, e);
+    TRY(sidecar_template(dir, out, e));
     if (*out) return OK;
-    err_set(e, ERR_CONFIG, "there is no template \"%s\"", name);
-    return dataset_list_templates(e);
+    TRY(chat_template_of_model(o->model, out, &jinja, e));
+    if (*out) {
+        log_notice("template: %s, as %s has it", (*out)->name, o->model);
+        return OK;
+    }
+    err_set(e, ERR_CONFIG, "no template is known for %s%s", dir,
+            jinja ? ": its chat_template is none of cria's" : "");
+    return err_hint(e, "give --template NAME; generate can also continue text as it is: --raw");
 }
 
 static void add_stops(struct inference *f, const struct sidecar *s)
@@ -58,9 +62,9 @@ static enum status open_text(struct inference *f, const struct inference_options
 {
     struct sidecar sidecar;
     const char *dir = o->adapter ? o->adapter : o->model;
-    struct encode_options encode = {TRAIN_ASSISTANT, 0};
+    struct encode_options encode = {.train_on = TRAIN_ASSISTANT};
     TRY(sidecar_read(&sidecar, dir, e));
-    TRY(find_template(o, &sidecar, &f->template, e));
+    TRY(find_template(o, &f->template, e));
     if (!has_tokenizer(dir, &sidecar)) dir = o->model;
     TRY(tokenizer_open(&f->tokenizer, dir, e));
     if (tokenizer_vocab_size(f->tokenizer) > f->config.vocab_size) {
@@ -146,6 +150,7 @@ void inference_close(struct inference *f)
     engine_free(&f->engine);
     sampler_free(&f->sampler);
     encoder_destroy(f->encoder);
+    template_close(f->template);
     tokenizer_close(f->tokenizer);
     adapter_dir_close(&f->adapter);
     model_config_free(&f->config);

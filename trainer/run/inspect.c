@@ -35,13 +35,14 @@ static enum status open_directory(struct inspection *in, struct err *e)
 static enum status open_config(struct inspection *in, struct err *e)
 {
     const struct config *c = in->options.config;
-    const struct template *template;
+    const struct template *template = NULL;
     TRY(config_require(c, KEY_datasets, e));
     TRY(config_require(c, KEY_output_dir, e));
-    TRY(dataset_tools(c, &in->tokenizer, &template, e));
+    enum status s = dataset_tools(c, &in->tokenizer, &template, e);
     struct dataset_request r = {c, KEY_datasets, in->tokenizer, template, in->options.watcher};
-    TRY(dataset_open(&in->store, &r, e));
-    return inspect_dataset(in, e);
+    if (!s) s = dataset_open(&in->store, &r, e);
+    template_close(template);
+    return s ? s : inspect_dataset(in, e);
 }
 
 static int is_raw(const char *path)

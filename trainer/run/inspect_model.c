@@ -165,34 +165,22 @@ static json_t *token(const struct tokenizer *t, int32_t id)
     return o ? o : json_integer(id);
 }
 
-/* The row of our table whose Jinja text the tokenizer's chat template is; NULL: none is. */
-static const char *recognise(const struct tokenizer *t)
-{
-    const char *theirs = tokenizer_chat_template(t), *found = NULL;
-    for (size_t i = 0; theirs && !found && template_at(i); i++) {
-        struct buf ours;
-        buf_init(&ours, 1 << 20);
-        if (!template_jinja(template_at(i), tokenizer_adds_bos(t), &ours) && ours.data &&
-            !strcmp(ours.data, theirs))
-            found = template_at(i)->name;
-        buf_free(&ours);
-    }
-    return found;
-}
-
 static enum status put_template(json_t *facts, const char *dir, const struct tokenizer *t,
                                 struct err *e)
 {
     struct sidecar sidecar;
     TRY(sidecar_read(&sidecar, dir, e));
-    const char *known = t ? recognise(t) : NULL;
+    const struct template *known = NULL;
+    if (t && tokenizer_chat_template(t))
+        TRY(template_recognise(tokenizer_chat_template(t), &known, e));
     if (sidecar.template_name[0])
         return put(facts, "template", json_sprintf("%s, says cria.json", sidecar.template_name), e);
-    if (known) return put(facts, "template", json_sprintf("%s, by its Jinja text", known), e);
+    if (known) return put(facts, "template", json_sprintf("%s, by its Jinja text", known->name), e);
     if (t && tokenizer_chat_template(t))
         return put(facts, "template",
                    json_string("its own Jinja text, which is none of cria's: name one with "
-                               "--template or in the config"),
+                               "--template or in the config, or describe it in a file "
+                               "(data/template/TEMPLATES.md)"),
                    e);
     return put(facts, "template", json_string("none known"), e);
 }

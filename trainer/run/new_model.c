@@ -77,7 +77,11 @@ static enum status copy_companions(const char *base, const char *adapter, const 
     TRY(sidecar_copy_tokenizer(base, out, config, NULL, NULL, e));
     TRY(sidecar_copy_tokenizer(adapter, out, config, NULL, NULL, e));
     TRY(sidecar_read(&sidecar, adapter, e));
-    return sidecar.tokenizer_hash[0] ? sidecar_write(&sidecar, out, e) : OK;
+    if (!sidecar.tokenizer_hash[0]) return OK;
+    TRY(sidecar_template(adapter, &sidecar.own_template, e));
+    enum status s = sidecar_write(&sidecar, out, e);
+    template_close(sidecar.own_template);
+    return s;
 }
 
 enum status new_model_merge(const char *base, const char *adapter, const char *out,

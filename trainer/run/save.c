@@ -144,6 +144,7 @@ static enum status save_sidecar(struct session *s, const char *dir, struct err *
         sidecar.ends[sidecar.num_ends++] = ends[i];
     if (s->template)
         snprintf(sidecar.template_name, sizeof sidecar.template_name, "%s", s->template->name);
+    sidecar.own_template = s->template;
     snprintf(sidecar.tokenizer_hash, sizeof sidecar.tokenizer_hash, "%s",
              tokenizer_hash(s->tokenizer));
     TRY(sidecar_copy_tokenizer(s->new_tokens.dir, dir, &s->model, s->template, s->tokenizer, e));

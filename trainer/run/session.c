@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "run/chat_template.h"
 #include "run/plan.h"
 #include "run/journal.h"
 #include "run/preference_config.h"
@@ -58,7 +59,8 @@ static void find_absent(struct session *s)
 static enum status open_tokenizer(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
-    struct encode_options o = {TRAIN_ASSISTANT, c->tokenize_whole};
+    struct encode_options o = {TRAIN_ASSISTANT, c->tokenize_whole, (enum compat)c->compat,
+                               (int32_t)c->max_length};
     TRY(new_tokens_open(&s->new_tokens, &s->tokenizer, c, s->template, e));
     TRY(encoder_create(&s->encoder, s->template, s->tokenizer, &o, e));
     int32_t tokens = tokenizer_vocab_size(s->tokenizer);
@@ -80,7 +82,7 @@ static enum status open_model(struct session *s, struct err *e)
     TRY(find_model_config(s, &path, e));
     TRY(model_config_read(&s->model, path, e));
     TRY(starting_open(s, e));
-    TRY(dataset_template(c, &s->template, e));
+    TRY(chat_template_of_config(c, &s->template, e));
     find_absent(s);
     if (!s->absent.tokenizer) TRY(open_tokenizer(s, e));
     struct trained_tokens_request trained = {c, s->tokenizer, &s->new_tokens, s->model.tied};
@@ -380,6 +382,7 @@ void session_close(struct session *s)
     store_close(s->eval_store);
     preflight_free(&s->preflight);
     encoder_destroy(s->encoder);
+    template_close(s->template);
     tokenizer_close(s->tokenizer);
     mem_free(s->trained_tokens);
     model_config_free(&s->model);

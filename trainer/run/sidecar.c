@@ -40,6 +40,38 @@ enum status sidecar_read(struct sidecar *out, const char *dir, struct err *e)
     return s;
 }
 
+enum status sidecar_template(const char *dir, const struct template **out, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    const char *name = "", *text = NULL;
+    json_t *o = NULL;
+    *out = NULL;
+    TRY(io_join(path, sizeof path, dir, "cria.json", e));
+    if (!io_exists(path)) return OK;
+    TRY(json_parse_file(path, &o, e));
+    enum status s = json_get_string(o, "template", &name, path, e);
+    if (!s) s = json_get_string(o, "template_text", &text, path, e);
+    if (!s && text)
+        s = template_parse(out, text, strlen(text), path, e);
+    else if (!s && name[0] && !(*out = template_find(name)))
+        s = err_at(e, ERR_CONFIG, path, 0, 0, "there is no template \"%.60s\"", name);
+    json_decref(o);
+    return s;
+}
+
+/* As text, for a file of ours that has no room for it otherwise. */
+static enum status add_text(json_t *o, const struct template *t)
+{
+    struct buf text;
+    if (!t || !t->own) return OK;
+    buf_init(&text, 4 * TEMPLATE_FILE_MAX);
+    enum status s = template_write(t, &text);
+    if (!s && json_object_set_new(o, "template_text", json_stringn(text.data, text.len)))
+        s = ERR_MEMORY;
+    buf_free(&text);
+    return s;
+}
+
 enum status sidecar_write(const struct sidecar *s, const char *dir, struct err *e)
 {
     char path[IO_PATH_MAX];
@@ -50,7 +82,11 @@ enum status sidecar_write(const struct sidecar *s, const char *dir, struct err *
                           s->template_name[0] ? s->template_name : NULL, "end_tokens", ends,
                           "tokenizer_hash", s->tokenizer_hash, "cria_version", CRIA_VERSION);
     if (!o) return err_set(e, ERR_MEMORY, "no memory to write %s", path);
-    enum status status = json_write_file(o, path, e);
+    enum status status = add_text(o, s->own_template);
+    if (status)
+        err_set(e, status, "no memory to write %s", path);
+    else
+        status = json_write_file(o, path, e);
     json_decref(o);
     return status;
 }

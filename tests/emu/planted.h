@@ -44,6 +44,7 @@ extern "C" {
     X(flash_back_reused, "its gradients", "a stage is filled while still read", 1)           \
     X(flash_back_by_one, "its gradients", "a row sees one key too many", 0)                  \
     X(flash_back_past_end, "its gradients", "one line is read past the end", 0)              \
+    X(values, "pairs of bf16, powers of two, short copies", NULL, 0)                         \
     X(streams, "two streams", NULL, 0)                                                       \
     X(streams_no_event, "two streams", "one does not wait for the other", 0)                 \
     X(streams_host, "two streams", "the host's buffer is used again too early", 0)           \

@@ -106,7 +106,7 @@ const struct op_case op_cases[] = {
     {OP_attention, .N = 500, .H = 1, .KV = 1, .D = 64, .cut = CUT_ONE, .window = 70, .pad = 16},
     {OP_attention, .N = 300, .H = 2, .KV = 1, .D = 128, .cut = CUT_ONE},
     {OP_attention, .N = 1, .H = 8, .KV = 2, .D = 128, .cut = CUT_DECODE},
-    {OP_attention, .N = 1, .H = 4, .KV = 2, .D = 64, .cut = CUT_DECODE, .window = 5, .pad = 8},
+    {OP_attention, .N = 9, .H = 4, .KV = 2, .D = 64, .cut = CUT_DECODE, .window = 5, .pad = 8},
     {OP_attention, .N = 70, .H = 2, .KV = 2, .D = 128, .cut = CUT_DECODE},
     {OP_attention, .N = 70, .H = 2, .KV = 1, .D = 64, .cut = CUT_DECODE, .window = 64},
     {OP_attention, .H = 5, .KV = 1, .D = 64, .cut = CUT_SHARED, .window = 30},

@@ -75,9 +75,7 @@ enum status device_set_attention(struct device *d, enum attention_engine wish, i
     if (k == &kernels_null) return OK;
     if (k->attention_engine ? k->attention_engine(d, D) != NULL : wish != ATTENTION_FLASH)
         return OK;
-    err_set(e, ERR_UNSUPPORTED,
-            "attention: %s is not to be had on the device \"%s\" in %s with "
-            "heads of %d",
+    err_set(e, ERR_UNSUPPORTED, "%s is not to be had on the device \"%s\" in %s with heads of %d",
             words[wish], k->name, dtype_name(d->type), (int)D);
     return err_hint(e, "use attention: auto; flash is for GPUs, bf16 and heads of 64 or 128");
 }

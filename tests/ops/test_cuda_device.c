@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,6 +74,35 @@ static void test_finding(void **state)
     d.k->describe(&d, text, sizeof text);
     assert_non_null(strstr(text, "emulator"));
     device_close(&d);
+}
+
+/* auto is plain until a device has run the other one, and the fingerprint tells which it is. */
+static void test_attention(void **state)
+{
+    static const struct {
+        enum attention_engine wish;
+        enum dtype type;
+        int32_t D;
+        const char *engine; /* NULL: refused */
+    } cases[] = {
+        {ATTENTION_AUTO, DTYPE_BF16, 128, "plain"}, {ATTENTION_PLAIN, DTYPE_BF16, 64, "plain"},
+        {ATTENTION_FLASH, DTYPE_BF16, 64, "flash"}, {ATTENTION_FLASH, DTYPE_BF16, 128, "flash"},
+        {ATTENTION_FLASH, DTYPE_BF16, 96, NULL},    {ATTENTION_FLASH, DTYPE_F32, 64, NULL}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct device d = open_cuda(cases[i].type);
+        struct err e = {0};
+        char text[320], want[32];
+        enum status status = device_set_attention(&d, cases[i].wish, cases[i].D, &e);
+        assert_int_equal(status, cases[i].engine ? OK : ERR_UNSUPPORTED);
+        if (cases[i].engine) {
+            assert_string_equal(d.k->attention_engine(&d, cases[i].D), cases[i].engine);
+            snprintf(want, sizeof want, ", %s attention", cases[i].engine);
+            d.k->describe(&d, text, sizeof text);
+            assert_non_null(strstr(text, want));
+        }
+        device_close(&d);
+    }
 }
 
 /* Copies larger than a staging half, at odd sizes, one behind the other. */

@@ -74,6 +74,24 @@ static void test_products(void **state)
     device_close(&d);
 }
 
+/* One engine: a wish for the plain one is no wish. */
+static void test_attention(void **state)
+{
+    struct device d;
+    struct err e = {0};
+    (void)state;
+    assert_int_equal(device_open(&d, "cpu", 1, &e), OK);
+    assert_int_equal(device_set_attention(&d, ATTENTION_AUTO, 80, &e), OK);
+    assert_int_equal(device_set_attention(&d, ATTENTION_PLAIN, 80, &e), OK);
+    assert_int_equal(device_set_attention(&d, ATTENTION_FLASH, 64, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.message, "flash is not to be had on the device \"cpu\" in f32"));
+    assert_non_null(strstr(e.hint, "attention: auto"));
+    device_close(&d);
+    assert_int_equal(device_open(&d, "null", 1, &e), OK); /* plans for whatever it is */
+    assert_int_equal(device_set_attention(&d, ATTENTION_FLASH, 64, &e), OK);
+    device_close(&d);
+}
+
 static void test_memory(void **state)
 {
     struct device d;
@@ -177,10 +195,10 @@ static void test_nan_travels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),       cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_products),    cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_null),        cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_nan_travels),
+        cmocka_unit_test(test_names),      cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_products),   cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_memory),     cmocka_unit_test(test_null),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_nan_travels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,6 +68,7 @@ enum config_device {
     CONFIG_DEVICE_CUDA
 };
 enum config_precision { CONFIG_PRECISION_AUTO, CONFIG_PRECISION_FP32, CONFIG_PRECISION_BF16 };
+enum config_attention { CONFIG_ATTENTION_AUTO, CONFIG_ATTENTION_PLAIN, CONFIG_ATTENTION_FLASH };
 enum config_gradient_checkpointing { CONFIG_CHECKPOINT_NONE, CONFIG_CHECKPOINT_FULL };
 enum config_metric_for_best_model {
     CONFIG_BEST_LOSS,

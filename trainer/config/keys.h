@@ -176,6 +176,9 @@
       LATER("fp16", "float16", "tf32"), \
       ALWAYS, "type of weights and activations; the CPU computes in fp32, and says so if asked " \
       "for bf16") \
+    X(attention, CHOICE, "auto", WORDS("auto", "plain", "flash") LATER("cudnn"), ALWAYS, \
+      "which kernels a GPU uses for attention: plain, or flash (tensor cores; bf16, heads of 64 " \
+      "or 128; not yet run on a GPU); auto: plain") \
     X(gradient_checkpointing, CHOICE, "full", WORDS("none", "full") \
       LATER("auto"), ALWAYS, \
       "recompute each block's activations in the backward pass: same numbers, less memory") \

@@ -227,6 +227,22 @@ static const char *device_name_of(const struct config *c)
     return best;
 }
 
+/* Sets it, and says what the GPU computes with where it has a choice. */
+static enum status choose_attention(struct session *s, struct err *e)
+{
+    static const enum attention_engine wishes[] = {[CONFIG_ATTENTION_AUTO] = ATTENTION_AUTO,
+                                                   [CONFIG_ATTENTION_PLAIN] = ATTENTION_PLAIN,
+                                                   [CONFIG_ATTENTION_FLASH] = ATTENTION_FLASH};
+    struct device *d = &s->engine.device;
+    char text[400];
+    if (device_set_attention(d, wishes[s->config->attention], s->model.head_dim, e))
+        return config_blame(s->config, KEY_attention, e);
+    if (!d->k->attention_engine) return OK;
+    d->k->describe(d, text, sizeof text);
+    log_notice("computing on %s", text);
+    return OK;
+}
+
 static enum status lay_out(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
@@ -256,6 +272,7 @@ static enum status lay_out(struct session *s, struct err *e)
     if (status == ERR_CONFIG && o.lora) /* a target the model does not have */
         return config_blame(c, KEY_lora_target_modules, e);
     TRY(status);
+    TRY(choose_attention(s, e));
     s->precision = precision_choose(c, s->engine.device.type);
     return engine_measure(&s->engine, e);
 }

@@ -63,6 +63,7 @@ void cli_say_findings(const struct preflight *f);
 extern const struct cli_verb cli_verbs[]; /* ends with a NULL name */
 
 enum status verb_prepare(const struct cli_verb *v, int argc, char **argv, struct err *e);
+enum status verb_clean(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_doctor(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_plan(const struct cli_verb *v, int argc, char **argv, struct err *e);
 enum status verb_train(const struct cli_verb *v, int argc, char **argv, struct err *e);

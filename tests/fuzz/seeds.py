@@ -106,6 +106,26 @@ def seeds_jsonl():
     yield b'{"text": "a"}\nnot json\n[1]\n' + b'{"text": "' + b"x" * 300 + b'"}\n'
 
 
+PAGES = "tests/golden/clean/pages.jsonl"
+
+
+def seeds_markdown():
+    for line in read(PAGES).split(b"\n")[:24]:
+        for turn in json.loads(line)["conversations"]:
+            yield turn["value"].encode()[:2000]
+    yield b"<![CDATA[ a ]]><![if x]>b<![endif]><!DOCTYPE html><!-- c --><?php d ?>&#12x <b>e"
+
+
+def seeds_clean():
+    yield from seeds_jsonl()
+    for line in read(PAGES).split(b"\n")[:24]:
+        if len(line) < 3000:
+            yield line + b"\n" + line
+    yield "\n".join(json.dumps({"id": "a", "plugins": None, "model": "m", "conversations": [
+        {"from": "human", "value": f"one two three {w} five"}, {"from": "gpt", "value": "A reply, long enough. " * n}]})
+        for n, w in ((1, "four"), (9, "six"), (9, "six"))).encode()
+
+
 def tokenizer_json(model, **more):
     return json.dumps({"version": "1.0", "added_tokens": [
         {"id": 0, "content": "<unk>", "special": True, "normalized": False},

@@ -154,6 +154,11 @@ static enum status append_call(struct buf *out, const json_t *call, struct err *
     return buf_putc(out, '}') ? no_memory(e) : OK;
 }
 
+static int has_calls(const json_t *message)
+{
+    return record_has(message, "tool_calls") || record_has(message, "function_call");
+}
+
 /* Puts a message's calls behind its text. */
 static enum status add_calls(const json_t *message, struct conversation *c, struct text *text,
                              struct err *e)
@@ -226,14 +231,13 @@ enum status record_add_message(const json_t *message, struct message_keys keys,
         return OK;
     }
     const json_t *content = json_object_get(message, keys.text);
-    int more = json_object_size(message) > 2;
+    int calls = role == ROLE_ASSISTANT && (!content || json_object_size(message) > 2);
     if (json_is_array(content))
         TRY(join_parts(content, c, &text, e));
     else
-        TRY(record_field(message, keys.text, !more || !record_has(message, "tool_calls"), &text,
-                         e));
+        TRY(record_field(message, keys.text, !calls || !has_calls(message), &text, e));
     if (c->drop) return OK;
-    if (more && role == ROLE_ASSISTANT) TRY(add_calls(message, c, &text, e));
+    if (calls) TRY(add_calls(message, c, &text, e));
     TRY(record_add(c, role, text, e));
     return message_weight(message, &c->turns[c->num_turns - 1].weight, e);
 }

@@ -1,6 +1,30 @@
-/* A file of records, both forms, with a small limit on a record so that it is reached. */
+/* A file of records, both forms, each by itself and as trees of messages, with a small limit on a
+ * record so that it is reached. */
 #include "data/jsonl/jsonl.h"
+#include "data/prepare/feed.h"
 #include "fuzz/fuzz.h"
+
+/* The same number of records comes when some of them are joined. */
+static void read_joined(const char *path, const struct jsonl_options *options, int64_t number)
+{
+    struct err e = {0};
+    struct jsonl *j = NULL;
+    struct jsonl_record r = {0};
+    struct jsonl_text text;
+    struct feed feed;
+    int64_t count;
+    if (jsonl_open(&j, path, options, &e)) return;
+    feed_init(&feed, j, format_find("oasst"));
+    for (;;) {
+        enum status s = feed_find(&feed, &r, &text, &count, &e);
+        fuzz_look_at(s, &e);
+        if (s || r.kind == JSONL_END) break;
+        FUZZ_MUST(count >= 1 && (number -= count) >= 0);
+    }
+    FUZZ_MUST(number == 0);
+    feed_free(&feed);
+    jsonl_close(j);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -21,5 +45,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     fuzz_look_at(s, &e);
     jsonl_close(j);
+    read_joined(path, &options, number);
     return 0;
 }

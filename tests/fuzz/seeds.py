@@ -102,6 +102,9 @@ def seeds_packed():
 def seeds_jsonl():
     yield "\n".join(json.dumps(r) for r in RECORDS).encode()
     yield json.dumps(RECORDS, indent=1).encode()
+    yield (b'{"message_id": "1", "message_tree_id": "1", "role": "prompter", "text": "q"}\n'
+           b'{"message_id": "2", "message_tree_id": "1", "parent_id": "1", "role": "assistant"}\n'
+           b'{"message_id": "3"}\n{"message_id": "4", "parent_id": "3"}\n{}\n')
     yield b'\xef\xbb\xbf{"text": "a"}\r\n\r\n{"text": "b"}'
     yield b'{"text": "a"}\nnot json\n[1]\n' + b'{"text": "' + b"x" * 300 + b'"}\n'
 

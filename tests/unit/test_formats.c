@@ -242,6 +242,15 @@ static const struct {
     {"openai", Q({"messages" : [ {"role" : "user", "content" : "q", "train_detail" : []} ]}),
      "!ERR_FORMAT message 1 of \"messages\": \"train_detail\": parts of a message cannot be left "
      "untrained"},
+    {"openai", Q({
+         "messages" : [
+             {"role" : "user", "content" : "q"},
+             {"role" : "assistant", "tool_calls" : [ {"function" : {"name" : "f"}} ]}
+         ]
+     }),
+     "u:q|a:{\"name\": \"f\", \"arguments\": {}}"},
+    {"openai", Q({"messages" : [ {"role" : "user", "content" : "q"}, {"role" : "assistant"} ]}),
+     "!ERR_FORMAT message 2 of \"messages\": \"content\" is missing"},
     {"guanaco", Q({"text" : "### Human: q ### Assistant: a\n### Human: z### Assistant: b "}),
      "u:q|a:a|u:z|a:b"},
     {"guanaco", Q({"text" : "### Human: q ### Assistant: "}), "-no_reply"},

@@ -93,6 +93,7 @@ static void test_written_by_hand(void **state)
         {"chatml",
          "system: {prefix: \"{<|im_start|>}system\\n\", suffix: \"{<|im_end|>}\\n\"}\n"
          "user: {prefix: \"{<|im_start|>}user\\n\", suffix: \"{<|im_end|>}\\n\"}\n"
+         "tool: {prefix: \"{<|im_start|>}tool\\n\", suffix: \"{<|im_end|>}\\n\"}\n"
          "assistant: {prefix: \"{<|im_start|>}assistant\\n\", suffix: \"{<|im_end|>}\\n\"}"},
         {"vicuna", "system: '{content} '\n"
                    "default_system: A chat between a curious user and an artificial intelligence\n"
@@ -108,6 +109,8 @@ static void test_written_by_hand(void **state)
          "\"system\": "
          "\"{<|start_header_id|>}system{<|end_header_id|>}\\n\\n{content}{<|eot_id|>}\",\n"
          "\"user\": \"{<|start_header_id|>}user{<|end_header_id|>}\\n\\n{content}{<|eot_id|>}\",\n"
+         "\"tool\": "
+         "\"{<|start_header_id|>}ipython{<|end_header_id|>}\\n\\n{content}{<|eot_id|>}\",\n"
          "\"prompt\": \"{<|start_header_id|>}assistant{<|end_header_id|>}\\n\\n\",\n"
          "\"reply\": \"{content}{<|eot_id|>}\"}"},
     };

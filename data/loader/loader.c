@@ -36,9 +36,14 @@ static enum status check_subset(const struct store_info *info, struct loader_sub
         return err_set(e, ERR_CONFIG, "%lld documents are more than a run can number",
                        (long long)info->num_documents);
     for (int64_t i = 0; s.documents && i < s.num_documents; i++)
-        if (s.documents[i] < 0 || s.documents[i] >= info->num_documents ||
-            (i && s.documents[i] <= s.documents[i - 1]))
-            return err_set(e, ERR_CONFIG, "a subset's documents do not ascend within the dataset");
+        if (s.documents[i] < 0 || s.documents[i] >= info->num_documents)
+            return err_set(e, ERR_CONFIG, "a subset's document is not in the dataset");
+    int64_t before = 0, n = s.documents ? s.num_documents : info->num_documents;
+    for (int64_t i = 0; i < s.num_stages; before = s.stage_ends[i++])
+        if (s.stage_ends[i] < before || (i + 1 == s.num_stages && s.stage_ends[i] != n))
+            return err_set(e, ERR_CONFIG, "a subset's stages do not cover it");
+    if (s.num_stages > INT32_MAX || n > INT32_MAX)
+        return err_set(e, ERR_CONFIG, "an epoch of %lld documents is too long", (long long)n);
     return OK;
 }
 
@@ -56,18 +61,52 @@ static enum status check_preferences(const struct loader *l, struct err *e)
 
 /* ---- units ---- */
 
-static enum status pack_units(struct loader *l, struct err *e)
+/* Appends the bins of planned first ... end-1 to the loader's. */
+static enum status pack_stage(struct loader *l, int64_t first, int64_t end, struct err *e)
 {
-    int64_t n = l->report.documents;
-    l->report.units = n;
-    if (!l->options.packing) return OK;
-    int32_t *lengths = mem_calloc((size_t)n, sizeof *lengths);
+    int64_t n = end - first, bins = l->pack.num_bins;
+    struct pack p = {0};
+    int32_t *lengths = mem_calloc((size_t)n + 1, sizeof *lengths);
     if (!lengths) return err_set(e, ERR_MEMORY, "packing %lld documents", (long long)n);
-    for (int64_t i = 0; i < n; i++) lengths[i] = loader_room(l, i);
-    enum status s = pack_best_fit(&l->pack, lengths, n, loader_capacity(l), e);
+    for (int64_t i = 0; i < n; i++) lengths[i] = loader_room(l, first + i);
+    enum status s = pack_best_fit(&p, lengths, n, loader_capacity(l), e);
     mem_free(lengths);
-    if (!s) l->report.units = l->pack.num_bins;
-    return s;
+    if (s) return s;
+    for (int64_t i = 0; i < n; i++) l->pack.items[first + i] = (int32_t)first + p.items[i];
+    for (int64_t i = 0; i <= p.num_bins; i++) l->pack.starts[bins + i] = first + p.starts[i];
+    l->pack.num_bins += p.num_bins;
+    pack_free(&p);
+    return OK;
+}
+
+/* The planned documents of stage `stage` end here, those of the ones before it being behind
+ * `first`. */
+static int64_t stage_end(const struct loader *l, int64_t first, int64_t stage)
+{
+    while (first < l->report.documents && l->planned[first].stage <= stage) first++;
+    return first;
+}
+
+static enum status make_units(struct loader *l, struct err *e)
+{
+    int64_t n = l->report.documents, first = 0;
+    l->report.units = n;
+    l->stage_units = mem_calloc((size_t)l->num_stages, sizeof *l->stage_units);
+    if (!l->stage_units) return err_set(e, ERR_MEMORY, "the stages of an epoch");
+    if (l->options.packing) {
+        l->pack.starts = mem_calloc((size_t)n + 1, sizeof *l->pack.starts);
+        l->pack.items = mem_calloc((size_t)n + 1, sizeof *l->pack.items);
+        if (!l->pack.starts || !l->pack.items)
+            return err_set(e, ERR_MEMORY, "packing %lld documents", (long long)n);
+    }
+    for (int64_t stage = 0; stage < l->num_stages; stage++) {
+        int64_t end = stage_end(l, first, stage);
+        if (l->options.packing && end > first) TRY(pack_stage(l, first, end, e));
+        l->stage_units[stage] = l->options.packing ? l->pack.num_bins : end;
+        first = end;
+    }
+    if (l->options.packing) l->report.units = l->pack.num_bins;
+    return OK;
 }
 
 static int64_t unit_size(const struct loader *l, int64_t unit)
@@ -130,13 +169,21 @@ static struct extent micro_extent(const struct loader *l, int64_t micro)
     return x;
 }
 
+#define STAGE_SEED 1000003 /* between two stages */
+
 static void draw_order(struct loader *l, int64_t epoch)
 {
+    int64_t first = 0;
     if (l->order_epoch == epoch) return;
-    if (l->options.shuffle)
-        rng_torch_permutation(l->options.seed + (uint64_t)epoch, l->report.units, l->order);
-    else
-        for (int64_t u = 0; u < l->report.units; u++) l->order[u] = u;
+    for (int64_t stage = 0; stage < l->num_stages; first = l->stage_units[stage++]) {
+        int64_t n = l->stage_units[stage] - first, *order = l->order + first;
+        uint64_t seed = l->options.seed + (uint64_t)epoch + STAGE_SEED * (uint64_t)stage;
+        if (l->options.shuffle)
+            rng_torch_permutation(seed, n, order);
+        else
+            for (int64_t u = 0; u < n; u++) order[u] = u;
+        for (int64_t u = 0; u < n; u++) order[u] += first;
+    }
     l->order_epoch = epoch;
 }
 
@@ -179,7 +226,7 @@ static enum status open_parts(struct loader *l, struct loader_subset subset, str
     TRY(check_subset(store_info(l->store), subset, e));
     TRY(check_preferences(l, e));
     TRY(loader_plan(l, subset, e));
-    TRY(pack_units(l, e));
+    TRY(make_units(l, e));
     int64_t batch = l->options.batch_size, micros = (l->report.units + batch - 1) / batch;
     l->micros_per_epoch = micros;
     l->report.steps_per_epoch =
@@ -209,10 +256,11 @@ enum status loader_open(struct loader **out, struct store *store, struct loader_
 void loader_close(struct loader *l)
 {
     if (!l) return;
-    void *owned[] = {l->planned, l->parts,        l->order,       l->cut,
-                     l->dropped, l->ids,          l->positions,   l->documents,
-                     l->rows,    l->targets,      l->weights,     l->segments,
-                     l->pairs,   l->document_ids, l->partner_ids, l->document_weights};
+    void *owned[] = {l->planned,    l->parts,        l->order,       l->cut,
+                     l->dropped,    l->ids,          l->positions,   l->documents,
+                     l->rows,       l->targets,      l->weights,     l->segments,
+                     l->pairs,      l->document_ids, l->partner_ids, l->document_weights,
+                     l->stage_units};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) mem_free(owned[i]);
     pack_free(&l->pack);
     mem_free(l);

@@ -27,6 +27,9 @@
  * record i-1 behind its own prompt as well, the first that of the last (TRL: m is
  * per_device_train_batch_size, and the order is sequential; a run of one has its own reply twice).
  *
+ * Stages: stage s of epoch e is permuted under seed + e + 1000003 s; a micro-batch may hold the end
+ * of one and the start of the next.
+ *
  * Packing puts whole records into rows of 2 * max_length ids (max_length where a record has one
  * reply and no mismatch), in which each that is kept fits, shared or plain: P + |replies| ids with
  * a shared prefix, P more a further reply without.
@@ -64,8 +67,13 @@ struct loader_options {
 
 /* A part of the store's documents, e.g. one side of a train/eval split (loader/split.h). */
 struct loader_subset {
-    const int64_t *documents; /* strictly ascending; NULL: all. Read only while opening */
+    const int64_t *documents; /* in file order, where there is no shuffling; one may be there more
+                                 than once; NULL: all. Read only while opening */
     int64_t num_documents;
+    const int64_t *stage_ends; /* [num_stages] an epoch goes through documents 0 ... ends[0]-1, then
+                                  ends[0] ... ends[1]-1, ..., each stage in an order of its own,
+                                  packed by itself; NULL: one stage. Read only while opening */
+    int64_t num_stages;
 };
 
 /* Supervised rows first ... first+count-1 of a micro-batch, whose targets are one text in order. */
@@ -115,7 +123,8 @@ struct loader_report {
     int64_t units, steps_per_epoch;
     int64_t cut_documents, cut_tokens; /* longer than max_length: keep_start; dropped ones too */
     int64_t dropped_documents;         /* nothing trained after the cut, or one of the two below */
-    const int32_t *cut, *dropped;      /* their numbers in the store, ascending */
+    const int32_t *cut, *dropped;      /* their numbers in the store, in the subset's
+                                         order */
     /* preferences alone: */
     int64_t dropped_prompts;   /* of the dropped: prompts of max_length or more */
     int64_t dropped_identical; /* of the dropped: replies that are the same after the cut */

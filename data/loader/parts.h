@@ -16,6 +16,7 @@ struct planned {
     int32_t tokens;   /* as peers count them */
     int32_t rows;     /* of a text: up to the one that predicts the last trained target */
     int32_t targets, segments;
+    int32_t stage;
     double weight;
 };
 
@@ -32,8 +33,10 @@ struct loader {
     struct planned *planned; /* [report.documents] */
     struct parts *parts;     /* [report.documents]; NULL: no preferences */
     struct pack pack;        /* indices into planned; empty without packing */
-    int64_t *order;          /* [report.units] of order_epoch */
-    int64_t order_epoch;     /* -1: none drawn */
+    int64_t *stage_units;    /* [num_stages] where each ends among the units */
+    int64_t num_stages;
+    int64_t *order;      /* [report.units] of order_epoch */
+    int64_t order_epoch; /* -1: none drawn */
     int64_t micros_per_epoch;
     int32_t *cut, *dropped;
     /* One micro-batch, at the largest any order could give. */

@@ -50,7 +50,8 @@ static enum status plan_text(struct loader *l, int64_t d, struct err *e)
         note_dropped(l, d);
         return OK;
     }
-    l->planned[r->documents++] = (struct planned){(int32_t)d, tokens, t.last, t.count, 1, t.weight};
+    l->planned[r->documents++] =
+        (struct planned){(int32_t)d, tokens, t.last, t.count, 1, 0, t.weight};
     return OK;
 }
 
@@ -201,9 +202,13 @@ enum status loader_plan(struct loader *l, struct loader_subset subset, struct er
     }
     if (!preferences && longest > l->options.max_length) longest = l->options.max_length;
     TRY(make_room(l, n, longest, e));
+    int64_t stage = 0;
+    l->num_stages = subset.num_stages ? subset.num_stages : 1;
     for (int64_t i = 0; i < n; i++) {
-        int64_t d = subset.documents ? subset.documents[i] : i;
+        int64_t d = subset.documents ? subset.documents[i] : i, kept = l->report.documents;
+        while (subset.num_stages && i >= subset.stage_ends[stage]) stage++;
         TRY(preferences ? plan_record(l, d, e) : plan_text(l, d, e));
+        if (l->report.documents > kept) l->planned[kept].stage = (int32_t)stage;
     }
     if (!l->report.documents) return nothing_kept(l, n, e);
     if (preferences) pair_mismatches(l);

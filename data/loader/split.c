@@ -39,8 +39,9 @@ enum status loader_split(struct loader_split *out, int64_t n, double val_size, u
         if (chosen) left--;
         *(chosen ? eval++ : train++) = i;
     }
-    out->train = (struct loader_subset){out->documents, num_train};
-    out->eval = (struct loader_subset){out->documents + num_train, n - num_train};
+    out->train = (struct loader_subset){.documents = out->documents, .num_documents = num_train};
+    out->eval = (struct loader_subset){.documents = out->documents + num_train,
+                                       .num_documents = n - num_train};
     return OK;
 }
 

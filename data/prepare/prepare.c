@@ -152,8 +152,22 @@ static struct jsonl_options reading(const struct prepare_options *o, size_t sour
     return (struct jsonl_options){o->max_record, o->sources[source].unit};
 }
 
+/* An encoder a thread, for the source's template. */
+static enum status open_encoders(struct run *r, size_t source, struct err *e)
+{
+    const struct prepare_options *o = r->options;
+    const struct encode_options encode = {o->train_on, o->tokenize_whole, o->compat, o->max_length};
+    const struct template *own = o->sources[source].template, *t = own ? own : o->template;
+    for (size_t i = 0; i < r->threads; i++) {
+        encoder_destroy(r->makers[i].encoder);
+        TRY(encoder_create(&r->makers[i].encoder, t, o->tokenizer, &encode, e));
+    }
+    return OK;
+}
+
 static enum status add_source(struct run *r, size_t source, struct err *e)
 {
+    TRY(open_encoders(r, source, e));
     struct prepare_source_report *s = &r->report->sources[source];
     const struct crew_job job = {r, fill, work, settle};
     int64_t size = io_file_size(s->path);
@@ -288,15 +302,12 @@ static enum status open_writer(struct run *r, const char *out, struct err *e)
 static enum status open_crew(struct run *r, struct err *e)
 {
     const struct prepare_options *o = r->options;
-    const struct encode_options encode = {o->train_on, o->tokenize_whole, o->compat, o->max_length};
     r->threads = crew_threads(o->threads);
     r->num_slots = crew_slots(r->threads);
     r->makers = mem_calloc(r->threads, sizeof *r->makers);
     r->blocks = mem_calloc(r->num_slots, sizeof *r->blocks);
     if (!r->makers || !r->blocks) return err_set(e, ERR_MEMORY, "no memory to prepare");
     for (size_t i = 0; i < r->num_slots; i++) block_init(&r->blocks[i]);
-    for (size_t i = 0; i < r->threads; i++)
-        TRY(encoder_create(&r->makers[i].encoder, o->template, o->tokenizer, &encode, e));
     return OK;
 }
 
@@ -385,6 +396,8 @@ enum status prepare_cache_key(const struct prepare_options *o, char out[HASH_HEX
         hasher_string(h, hash);
         hasher_string(h, format ? format : "auto");
         hasher_u64(h, o->sources[i].unit);
+        if (!st && o->sources[i].template) st = template_hash(o->sources[i].template, hash, e);
+        hasher_string(h, o->sources[i].template ? hash : "");
         hasher_u64(h, o->sources[i].names.n);
         for (size_t k = 0; k < o->sources[i].names.n; k++) {
             hasher_string(h, o->sources[i].names.items[k].ours);

@@ -38,9 +38,10 @@
 
 struct prepare_source {
     const char *path;
-    const char *format;        /* a format's name; NULL or "auto": detected */
-    struct format_names names; /* what the file calls fields and roles otherwise */
-    enum jsonl_unit unit;      /* of plain text */
+    const char *format;              /* a format's name; NULL or "auto": detected */
+    struct format_names names;       /* what the file calls fields and roles otherwise */
+    enum jsonl_unit unit;            /* of plain text */
+    const struct template *template; /* of this source alone; NULL: as all */
 };
 
 struct prepare_options {

@@ -433,6 +433,16 @@ enum status store_origin(struct store *s, int64_t document, int32_t *source, int
     return OK;
 }
 
+enum status store_sources(struct store *s, int32_t *out, struct err *e)
+{
+    int64_t n = s->info.num_documents;
+    TRY(column_read(s, COLUMN_SOURCE, 0, n, out, e));
+    for (int64_t d = 0; d < n; d++)
+        if (out[d] < 0 || (size_t)out[d] >= s->info.num_sources)
+            return bad_document(s, d, "its source is not listed", e);
+    return OK;
+}
+
 static enum status reserve(const struct store *s, struct sample *out, size_t n, size_t turns,
                            struct err *e)
 {

@@ -137,6 +137,9 @@ MUST_CHECK enum status store_document(struct store *s, int64_t document, struct 
 MUST_CHECK enum status store_origin(struct store *s, int64_t document, int32_t *source,
                                     int64_t *line, struct err *e);
 
+/* The source files of all documents at once: out[num_documents]. Errors as above. */
+MUST_CHECK enum status store_sources(struct store *s, int32_t *out, struct err *e);
+
 /* The version of HDF5 in use: "1.10.8". */
 void store_library_version(char *out, size_t size);
 

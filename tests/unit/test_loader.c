@@ -356,7 +356,10 @@ static void test_subset(void **state)
     struct loader_options o = options_of(LONGEST, 4, 1, 0, 0, 0);
     int64_t documents[DOCUMENTS], n = 0, at = 0;
     for (int64_t d = 0; d < DOCUMENTS; d += 3) documents[n++] = d;
-    assert_int_equal(loader_open(&l, store, (struct loader_subset){documents, n}, &o, &e), OK);
+    assert_int_equal(loader_open(&l, store,
+                                 (struct loader_subset){.documents = documents, .num_documents = n},
+                                 &o, &e),
+                     OK);
     memset(documents, 0xff, sizeof documents); /* not looked at any more */
     for (int64_t step = 0; step < loader_report(l)->steps_per_epoch; step++) {
         struct batch b;
@@ -369,9 +372,20 @@ static void test_subset(void **state)
     }
     loader_close(l);
     int64_t twice[] = {4, 4}, beyond[] = {DOCUMENTS};
-    assert_int_equal(loader_open(&l, store, (struct loader_subset){twice, 2}, &o, &e), ERR_CONFIG);
-    assert_int_equal(loader_open(&l, store, (struct loader_subset){beyond, 1}, &o, &e), ERR_CONFIG);
-    assert_int_equal(loader_open(&l, store, (struct loader_subset){twice, 0}, &o, &e), ERR_DATA);
+    while (!rows_of(twice[0], LONGEST)) twice[0] = ++twice[1];
+    struct loader_subset again = {.documents = twice, .num_documents = 2};
+    assert_int_equal(loader_open(&l, store, again, &o, &e), OK);
+    assert_int_equal(loader_report(l)->documents, 2);
+    loader_close(l);
+    again.stage_ends = (int64_t[]){1}; /* do not reach its end */
+    again.num_stages = 1;
+    assert_int_equal(loader_open(&l, store, again, &o, &e), ERR_CONFIG);
+    assert_int_equal(loader_open(&l, store,
+                                 (struct loader_subset){.documents = beyond, .num_documents = 1},
+                                 &o, &e),
+                     ERR_CONFIG);
+    assert_int_equal(loader_open(&l, store, (struct loader_subset){.documents = twice}, &o, &e),
+                     ERR_DATA);
 }
 
 static void test_errors(void **state)
@@ -398,7 +412,10 @@ static void test_errors(void **state)
     loader_close(NULL);
     for (int64_t d = 0; d < DOCUMENTS; d++) { /* one that has nothing trained: all is dropped */
         if (rows_of(d, LONGEST)) continue;
-        assert_int_equal(loader_open(&l, store, (struct loader_subset){&d, 1}, &o, &e), ERR_DATA);
+        assert_int_equal(loader_open(&l, store,
+                                     (struct loader_subset){.documents = &d, .num_documents = 1},
+                                     &o, &e),
+                         ERR_DATA);
         assert_non_null(strstr(e.hint, "max_length"));
         return;
     }

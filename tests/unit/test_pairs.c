@@ -419,7 +419,9 @@ static void test_errors(void **state)
     int64_t documents[DOCUMENTS], n = 0; /* those with long prompts alone */
     for (int d = 0; d < DOCUMENTS; d++)
         if (made[0][d].prompt >= CUT) documents[n++] = d;
-    assert_int_equal(loader_open(&l, stores[0], (struct loader_subset){documents, n}, &o, &e),
+    assert_int_equal(loader_open(&l, stores[0],
+                                 (struct loader_subset){.documents = documents, .num_documents = n},
+                                 &o, &e),
                      ERR_DATA);
     assert_non_null(strstr(e.hint, "max_length"));
 }

@@ -50,6 +50,9 @@ enum config_f_divergence_type {
 };
 enum config_train_on { CONFIG_TRAIN_ASSISTANT, CONFIG_TRAIN_LAST, CONFIG_TRAIN_ALL };
 enum config_compat { CONFIG_COMPAT_NONE, CONFIG_COMPAT_FASTCHAT, CONFIG_COMPAT_TRL };
+enum config_val_split { CONFIG_VAL_DOCUMENT, CONFIG_VAL_HASH };
+enum config_mix_strategy { CONFIG_MIX_CONCAT, CONFIG_MIX_UNDER, CONFIG_MIX_OVER };
+enum config_order { CONFIG_ORDER_SHUFFLED, CONFIG_ORDER_PROGRESSIVE, CONFIG_ORDER_SEQUENTIAL };
 enum config_add_special_tokens { CONFIG_ADD_AUTO, CONFIG_ADD_NEVER };
 enum config_loss_reduction { CONFIG_TOKEN_MEAN, CONFIG_MICROBATCH_MEAN };
 enum config_lr_scheduler_type {
@@ -95,6 +98,11 @@ struct config_dataset {
     const char *path;
     const char *format;              /* "auto" unless given; the data room knows the names */
     const char *sample_by;           /* "line" unless given */
+    const char *template;            /* of this dataset alone; NULL: as the run's */
+    double weight;                   /* share of an epoch, relative; 0: not given */
+    double fraction;                 /* of its documents; 1 unless given */
+    int64_t max_samples;             /* 0: not given */
+    int64_t repeat;                  /* passes an epoch; 1 unless given */
     const struct config_name *names; /* [num_names] field_... and role_...; those of one that stands
                                         for several lie together */
     size_t num_names;

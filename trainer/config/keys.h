@@ -46,12 +46,25 @@
       "and a worse reply (ipo, simpo, orpo, cpo: dpo with that loss_type), kto replies judged one " \
       "by one") \
     X(datasets, DATASETS, "", ANY, ALWAYS, \
-      "files to train on: a path, paths with commas, or a list of {path, format, field_NAME, " \
-      "role_NAME, sample_by}; configs/README.md says more") \
+      "files to train on: a path, paths with commas, or a list of {path, format, template, weight, " \
+      "fraction, max_samples, repeat, field_NAME, role_NAME, sample_by}; configs/README.md says more") \
     X(eval_dataset, DATASETS, "", ANY, ALWAYS, \
       "files to evaluate on, written like datasets") \
     X(val_size, REAL, "0", RANGE(0, 1e9), ALWAYS, \
       "part of the training documents held out: below 1 a fraction, otherwise a count") \
+    X(val_split, CHOICE, "document", WORDS("document", "hash"), EVAL_ONLY, \
+      "how val_size is chosen, never parting the same prompts: by document, or by the prompt's hash, " \
+      "so that a document stays on its side when files are added") \
+    X(max_samples, INT, "0", RANGE(0, 1e12), ALWAYS, \
+      "documents taken of each dataset that does not say it itself, a seeded choice; 0: all") \
+    X(mix_strategy, CHOICE, "concat", WORDS("concat", "interleave_under", "interleave_over"), ALWAYS, \
+      "an epoch has every document (concat), or the datasets by their weights: as long as none has to " \
+      "be repeated (under; so where weights are given), or until all have been seen whole (over)") \
+    X(interleave_probs, LIST, "", ANY, ALWAYS, \
+      "weights of the datasets in their order: what weight says in each") \
+    X(order, CHOICE, "shuffled", WORDS("shuffled", "progressive", "sequential"), ALWAYS, \
+      "an epoch's order: all shuffled, the datasets one after the other and each shuffled, or as the " \
+      "files have it") \
     X(template, STRING, "", ANY, CHAT_ONLY, \
       "prompt template: a name (alpaca, vicuna, llama2, llama3, chatml, zephyr, ...) or a file of " \
       "your own, my.yaml; default: what the model's directory says") \

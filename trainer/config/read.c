@@ -129,7 +129,7 @@ static enum status no_such_member(const struct reader *y, const char *inside,
     const char *known[64];
     size_t n = 0;
     struct err *e = y->r->e;
-    if (!*inside && (!strcmp(name->text, "split") || !strcmp(name->text, "weight"))) {
+    if (!*inside && !strcmp(name->text, "split")) {
         err_at(e, ERR_UNSUPPORTED, y->r->file, name->line, name->column,
                "%s of a dataset is not supported yet", name->text);
         return err_hint(e, "remove it: this version takes each file whole, once an epoch");
@@ -141,7 +141,8 @@ static enum status no_such_member(const struct reader *y, const char *inside,
            *inside ? inside : "a dataset", name->text);
     if (near) return err_hint(e, "did you mean %s?", near);
     if (*inside) return err_hint(e, "it renames fields: write field_NAME or role_NAME instead");
-    return err_hint(e, "it has path and format, sample_by, field_NAME and role_NAME");
+    return err_hint(e, "it has path, format, template, weight, fraction, max_samples, repeat, "
+                       "sample_by, field_NAME and role_NAME");
 }
 
 /* The member that a name in the dataset or in one of its mappings stands for; NULL: none. */
@@ -234,9 +235,16 @@ static enum status check_sample_by(struct reader *y, const struct config_scalar 
 static enum status read_text_member(struct reader *y, const struct config_scalar *name,
                                     const char *member, struct config_item *out)
 {
-    struct config_scalar *to = !strcmp(member, "path")     ? &out->path
-                               : !strcmp(member, "format") ? &out->format
-                                                           : &out->sample_by;
+    const struct {
+        const char *name;
+        struct config_scalar *to;
+    } texts[] = {{"path", &out->path},         {"format", &out->format},
+                 {"template", &out->template}, {"weight", &out->weight},
+                 {"fraction", &out->fraction}, {"max_samples", &out->max_samples},
+                 {"repeat", &out->repeat},     {"sample_by", &out->sample_by}};
+    size_t at = 0;
+    while (at + 1 < sizeof texts / sizeof *texts && strcmp(member, texts[at].name) != 0) at++;
+    struct config_scalar *to = texts[at].to;
     char what[40];
     snprintf(what, sizeof what, "%s wants text", member);
     if (to->text) return fail_at(y, name, "given twice in one dataset", NULL);

@@ -60,6 +60,9 @@ const struct config_alias config_aliases[] = {
     FLAG("train_on_inputs", train_on, "all", "assistant", "axolotl"),
     SAME("lora_modules_to_save", modules_to_save, "axolotl"),
     SAME("additional_target", modules_to_save, "LLaMA-Factory"),
+    FLAG("disable_shuffling", order, "sequential", "shuffled", "LLaMA-Factory"),
+    FLAG("curriculum_sampling", order, "sequential", "shuffled", "axolotl"),
+    SAME("stopping_strategy", mix_strategy, "datasets"),
     SAME("cutoff_len", max_length, "LLaMA-Factory"),
     SAME("dataset", datasets, "LLaMA-Factory"),
     SAME("finetuning_type", finetuning, "LLaMA-Factory"),
@@ -195,6 +198,8 @@ static const struct {
     {KEY_precision, "float32", "fp32"},
     {KEY_precision, "no", "fp32"},
     {KEY_precision, "bfloat16", "bf16"},
+    {KEY_mix_strategy, "first_exhausted", "interleave_under"},
+    {KEY_mix_strategy, "all_exhausted", "interleave_over"},
     {KEY_optim, "adamw_torch", "adamw"},
     {KEY_optim, "adamw_torch_fused", "adamw"},
     {KEY_optim, "adamw_hf", "adamw"},
@@ -278,6 +283,13 @@ const struct config_member config_members[] = {
     {"", "type", "format"},       /* axolotl */
     {"", "formatting", "format"}, /* LLaMA-Factory */
     {"", "sample_by", "sample_by"},
+    {"", "template", "template"},
+    {"", "chat_template", "template"}, /* axolotl */
+    {"", "weight", "weight"},
+    {"", "fraction", "fraction"},
+    {"", "max_samples", "max_samples"},
+    {"", "num_samples", "max_samples"}, /* LLaMA-Factory */
+    {"", "repeat", "repeat"},
     {"", "field", "field_text"}, /* axolotl, from here on */
     {"", "message_field_role", "field_role"},
     {"", "message_field_content", "field_content"},

@@ -249,19 +249,58 @@ static enum status set_list(const struct target *t, const struct config_item *it
     return OK;
 }
 
+/* A number of a dataset's; not given: as it is. */
+static enum status member(const struct target *t, const struct config_scalar *s, const char *name,
+                          double low, double high, double *out)
+{
+    double x;
+    if (!s->text || is_null(s)) return OK;
+    if (config_parse_number(s->text, &x) || !(x >= low) || x > high) {
+        err_at(t->e, ERR_CONFIG, t->file, s->line, s->column, "%s: %.*s is no number from %g to %g",
+               name, SHOWN, s->text, low, high);
+        return err_hint(t->e, "a dataset's %s", name);
+    }
+    *out = x;
+    return OK;
+}
+
+static enum status whole_member(const struct target *t, const struct config_scalar *s,
+                                const char *name, int64_t *out)
+{
+    double x = (double)*out;
+    TRY(member(t, s, name, 1, 1e9, &x));
+    if (x != floor(x))
+        return err_at(t->e, ERR_CONFIG, t->file, s->line, s->column,
+                      "%s: %.*s is not a whole number", name, SHOWN, s->text);
+    *out = (int64_t)x;
+    return OK;
+}
+
+static enum status set_dataset(const struct target *t, const struct config_item *item,
+                               struct config_dataset *out)
+{
+    const char *format = item->format.text, *template = item->template.text;
+    *out =
+        (struct config_dataset){.path = item->path.text,
+                                .format = format && *format ? format : "auto",
+                                .sample_by = item->sample_by.text ? item->sample_by.text : "line",
+                                .template = template && *template ? template : NULL,
+                                .fraction = 1,
+                                .repeat = 1,
+                                .names = item->names,
+                                .num_names = item->num_names,
+                                .line = item->path.line};
+    TRY(member(t, &item->weight, "weight", 1e-6, 1e6, &out->weight));
+    TRY(member(t, &item->fraction, "fraction", 1e-9, 1, &out->fraction));
+    TRY(whole_member(t, &item->max_samples, "max_samples", &out->max_samples));
+    return whole_member(t, &item->repeat, "repeat", &out->repeat);
+}
+
 static enum status set_datasets(const struct target *t, const struct config_item *items, size_t n)
 {
     struct config_dataset *out = config_take(t->c, n * sizeof *out);
     if (!out) return no_memory(t->e);
-    for (size_t i = 0; i < n; i++) {
-        const char *format = items[i].format.text, *sample_by = items[i].sample_by.text;
-        out[i] = (struct config_dataset){.path = items[i].path.text,
-                                         .format = format && *format ? format : "auto",
-                                         .sample_by = sample_by ? sample_by : "line",
-                                         .names = items[i].names,
-                                         .num_names = items[i].num_names,
-                                         .line = items[i].path.line};
-    }
+    for (size_t i = 0; i < n; i++) TRY(set_dataset(t, &items[i], &out[i]));
     *(struct config_datasets *)t->field = (struct config_datasets){out, n};
     return OK;
 }

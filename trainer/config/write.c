@@ -44,6 +44,25 @@ static enum status put_names(struct buf *out, const struct config_dataset *d)
     return OK;
 }
 
+/* What is not by default. */
+static enum status put_mixing(struct buf *out, const struct config_dataset *d)
+{
+    if (d->template) {
+        TRY(buf_puts(out, ", template: "));
+        TRY(quote_yaml(out, d->template));
+    }
+    if (d->weight > 0) {
+        TRY(buf_puts(out, ", weight: "));
+        TRY(put_real(out, d->weight));
+    }
+    if (d->fraction < 1) {
+        TRY(buf_puts(out, ", fraction: "));
+        TRY(put_real(out, d->fraction));
+    }
+    if (d->max_samples) TRY(buf_printf(out, ", max_samples: %" PRId64, d->max_samples));
+    return d->repeat > 1 ? buf_printf(out, ", repeat: %" PRId64, d->repeat) : OK;
+}
+
 static enum status put_datasets(struct buf *out, const struct config_datasets *sets)
 {
     if (!sets->n) return buf_puts(out, "null");
@@ -55,6 +74,7 @@ static enum status put_datasets(struct buf *out, const struct config_datasets *s
         TRY(quote_yaml(out, sets->items[i].format));
         if (strcmp(sets->items[i].sample_by, "line") != 0)
             TRY(buf_printf(out, ", sample_by: %s", sets->items[i].sample_by));
+        TRY(put_mixing(out, &sets->items[i]));
         TRY(put_names(out, &sets->items[i]));
         TRY(buf_putc(out, '}'));
     }

@@ -217,7 +217,7 @@ static enum status add_documents(struct answers *a, struct session *s, struct er
     struct sample doc = {0};
     enum status status = OK;
     a->held_out = s->eval_loader != NULL;
-    if (!s->eval_store) set = s->split.eval.num_documents ? s->split.eval : s->split.train;
+    if (!s->eval_store) set = s->mix.eval.num_documents ? s->mix.eval : s->mix.train;
     int64_t n = set.documents ? set.num_documents : store_info(store)->num_documents;
     for (int64_t i = 0; !status && i < n && i < SCANNED && a->n < ANSWERS_OF_DATA; i++) {
         status = store_document(store, set.documents ? set.documents[i] : i, &doc, e);

@@ -148,6 +148,26 @@ static void describe_sources(struct config_datasets list, struct prepare_source 
     }
 }
 
+/* Those that a dataset has for itself; closed by close_templates, after a failure too. */
+static enum status open_templates(const struct dataset_request *r, struct prepare_source *sources,
+                                  struct err *e)
+{
+    struct config_datasets list = list_of(r);
+    for (size_t i = 0; r->template && i < list.n; i++) {
+        const char *name = list.items[i].template;
+        if (!name) continue;
+        enum status s = chat_template_named(name, &sources[i].template, e);
+        if (s && !e->line && !template_is_file(name)) e->line = list.items[i].line;
+        if (s) return template_is_file(name) ? s : config_blame(r->config, r->key, e);
+    }
+    return OK;
+}
+
+static void close_templates(const struct prepare_source *sources, size_t n)
+{
+    for (size_t i = 0; i < n; i++) template_close(sources[i].template);
+}
+
 enum status dataset_prepare(const struct dataset_request *r, char *out, size_t size, struct err *e)
 {
     struct config_datasets list = list_of(r);
@@ -159,7 +179,9 @@ enum status dataset_prepare(const struct dataset_request *r, char *out, size_t s
     struct format_name *names = mem_calloc(num_names + 1, sizeof *names);
     enum status s = sources && names ? OK : err_set(e, ERR_MEMORY, "no memory for the datasets");
     if (!s) describe_sources(list, sources, names);
+    if (!s) s = open_templates(r, sources, e);
     if (!s) s = prepare_sources(r, sources, list.n, out, size, e);
+    if (sources) close_templates(sources, list.n);
     mem_free(sources);
     mem_free(names);
     return s;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "run/mixture.h"
 #include "run/preference_config.h"
 #include "run/starting.h"
 
@@ -74,11 +75,9 @@ static enum status open_held_out(struct eval_job *j, const struct config *c, str
         err_set(e, ERR_CONFIG, "nothing is held out to evaluate on");
         return err_hint(e, "set eval_dataset or val_size, or name files with --data");
     }
-    enum status s = loader_split(&j->split, store_info(j->store)->num_documents, c->val_size,
-                                 (uint64_t)c->seed, e);
-    if (s == ERR_CONFIG) return config_fail(c, KEY_val_size, e, "%s", e->message);
-    j->documents = j->split.eval;
-    return s;
+    TRY(mixture_make(&j->mix, c, j->store, e));
+    j->documents = j->mix.eval;
+    return OK;
 }
 
 static enum status open_data(struct eval_job *j, const struct eval_options *o, struct err *e)
@@ -212,7 +211,7 @@ void eval_job_close(struct eval_job *j)
 {
     align_free(&j->align);
     loader_close(j->loader);
-    loader_split_free(&j->split);
+    mix_free(&j->mix);
     store_close(j->store);
     inference_close(&j->inference);
     *j = (struct eval_job){0};

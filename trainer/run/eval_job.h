@@ -12,7 +12,7 @@
 
 #include "base/io.h"
 #include "config/config.h"
-#include "data/loader/split.h"
+#include "data/loader/mix.h"
 #include "run/dataset.h"
 #include "run/evaluate.h"
 
@@ -34,7 +34,7 @@ struct eval_job {
     char model[IO_PATH_MAX], adapter[IO_PATH_MAX]; /* what is evaluated; adapter empty: none */
     struct inference inference;
     struct store *store;
-    struct loader_split split;
+    struct mix mix;
     struct loader_subset documents;
     struct loader *loader;
     int32_t max_length; /* documents are cut to this */

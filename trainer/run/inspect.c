@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "ckpt/peft.h"
 #include "run/facts.h"
+#include "run/mixture.h"
 #include "run/html_data.h"
 
 /* --- opening --- */
@@ -32,6 +33,18 @@ static enum status open_directory(struct inspection *in, struct err *e)
                        "or an adapter");
 }
 
+/* What a run would take of each source. */
+static enum status put_mixture(struct inspection *in, struct err *e)
+{
+    struct mix mix;
+    TRY(mixture_make(&mix, in->options.config, in->store, e));
+    json_t *list = mixture_json(&mix, in->store);
+    mix_free(&mix);
+    if (json_object_set_new(in->facts, "mixture", list))
+        return err_set(e, ERR_MEMORY, "no memory for the facts");
+    return OK;
+}
+
 static enum status open_config(struct inspection *in, struct err *e)
 {
     const struct config *c = in->options.config;
@@ -42,7 +55,8 @@ static enum status open_config(struct inspection *in, struct err *e)
     struct dataset_request r = {c, KEY_datasets, in->tokenizer, template, in->options.watcher};
     if (!s) s = dataset_open(&in->store, &r, e);
     template_close(template);
-    return s ? s : inspect_dataset(in, e);
+    if (!s) s = inspect_dataset(in, e);
+    return s ? s : put_mixture(in, e);
 }
 
 static int is_raw(const char *path)

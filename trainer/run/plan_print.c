@@ -61,6 +61,7 @@ enum status plan_json(const struct plan *p, const struct session *s, struct buf 
     json_object_set_new(o, "precision_note", json_string(s->precision.note));
     json_object_set_new(o, "changes", changes_json(p));
     json_object_set_new(o, "findings", findings_json(&s->preflight));
+    if (s->mix.accounts) json_object_set_new(o, "mixture", mixture_json(&s->mix, s->store));
     enum status status = json_append_text(o, out, e);
     json_decref(o);
     return status;
@@ -120,6 +121,7 @@ enum status plan_print(const struct plan *p, const struct session *s, struct buf
 {
     TRY(print_memory(p, out));
     TRY(print_work(p, s, out));
+    if (s->mix.accounts) TRY(mixture_print(&s->mix, s->store, out));
     for (int i = 0; i < p->num_changes; i++)
         TRY(buf_printf(out, "%s  %s  (%.2f GB; %s)\n", i ? "" : "would fit\n", p->changes[i].text,
                        (double)p->changes[i].total / 1e9, p->changes[i].cost));

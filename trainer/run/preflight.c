@@ -134,7 +134,7 @@ static enum status check_documents(struct scan *c, struct err *e)
 {
     struct session *s = c->s;
     const struct loader_report *r = loader_report(s->train_loader);
-    const struct loader_subset *part = &s->split.train;
+    const struct loader_subset *part = &s->mix.train;
     int64_t n = part->documents ? part->num_documents : store_info(s->store)->num_documents;
     int64_t dropped = 0;
     for (int64_t i = 0; i < n; i++) {

@@ -229,11 +229,15 @@ static enum status fingerprint_preferences(struct session *s, struct fingerprint
 static enum status fingerprint_config(struct session *s, struct fingerprint *f, struct err *e)
 {
     const struct config *c = s->config;
+    char mixture[HASH_HEX_SIZE];
     SET("finetuning", "%s", config_word(c, KEY_finetuning));
     SET("seed", "%lld", (long long)c->seed);
     SET("max_length", "%lld", (long long)c->max_length);
     SET("packing", "%d", c->packing);
     SET("val_size", "%.17g", c->val_size);
+    SET("order", "%s", config_word(c, KEY_order));
+    TRY(mixture_hash(&s->mix, mixture, e));
+    SET("mixture", "%s", mixture);
     SET("per_device_train_batch_size", "%lld", (long long)c->per_device_train_batch_size);
     SET("gradient_accumulation_steps", "%lld", (long long)c->gradient_accumulation_steps);
     SET("loss_reduction", "%s", config_word(c, KEY_loss_reduction));

@@ -125,12 +125,10 @@ static enum status open_train_loader(struct session *s, struct err *e)
     struct loader_options o = loader_options(s);
     o.batch_size = (int32_t)c->per_device_train_batch_size;
     o.accumulation = (int32_t)c->gradient_accumulation_steps;
-    o.shuffle = !o.mismatch_chunk; /* TRL: the records of a chunk stay together */
-    enum status status = loader_split(&s->split, store_info(s->store)->num_documents, c->val_size,
-                                      (uint64_t)c->seed, e);
-    if (status == ERR_CONFIG) return config_blame(c, KEY_val_size, e);
-    TRY(status);
-    return loader_open(&s->train_loader, s->store, s->split.train, &o, e);
+    /* TRL: the records of a chunk stay together */
+    o.shuffle = !o.mismatch_chunk && c->order != CONFIG_ORDER_SEQUENTIAL;
+    if (!s->mix.accounts) TRY(mixture_make(&s->mix, c, s->store, e)); /* a variant has it */
+    return loader_open(&s->train_loader, s->store, s->mix.train, &o, e);
 }
 
 static enum status open_eval_loader(struct session *s, struct err *e)
@@ -140,8 +138,8 @@ static enum status open_eval_loader(struct session *s, struct err *e)
     o.batch_size = (int32_t)s->config->per_device_eval_batch_size;
     if (s->eval_store)
         TRY(loader_open(&s->eval_loader, s->eval_store, all, &o, e));
-    else if (s->split.eval.num_documents)
-        TRY(loader_open(&s->eval_loader, s->store, s->split.eval, &o, e));
+    else if (s->mix.eval.num_documents)
+        TRY(loader_open(&s->eval_loader, s->store, s->mix.eval, &o, e));
     return OK;
 }
 
@@ -169,7 +167,8 @@ static enum status open_data(struct session *s, const struct dataset_watcher *w,
     if (s->absent.data) return OK;
     TRY(open_store(s, KEY_datasets, w, &s->store, e));
     if (c->eval_dataset.n) TRY(open_store(s, KEY_eval_dataset, w, &s->eval_store, e));
-    return open_loaders(s, e);
+    TRY(open_loaders(s, e));
+    return s->eval_store ? mixture_check_overlap(&s->mix, s->store, s->eval_store, e) : OK;
 }
 
 /* Steps and the course of the learning rate (SEMANTICS H). */
@@ -394,7 +393,7 @@ void session_close(struct session *s)
     answers_free(&s->answers);
     loader_close(s->train_loader);
     loader_close(s->eval_loader);
-    loader_split_free(&s->split);
+    mix_free(&s->mix);
     store_close(s->store);
     store_close(s->eval_store);
     preflight_free(&s->preflight);
@@ -414,7 +413,6 @@ enum status session_open_variant(struct session *v, const struct session *s,
     *v = *s;
     v->config = config;
     v->engine = (struct engine){0};
-    v->split = (struct loader_split){0};
     v->train_loader = v->eval_loader = NULL;
     if (s->store) TRY(open_loaders(v, e));
     make_schedule(v);
@@ -426,6 +424,5 @@ void session_close_variant(struct session *v)
     engine_free(&v->engine);
     loader_close(v->train_loader);
     loader_close(v->eval_loader);
-    loader_split_free(&v->split);
     *v = (struct session){0};
 }

@@ -13,7 +13,6 @@
 
 #include "base/io.h"
 #include "config/config.h"
-#include "data/loader/split.h"
 #include "data/samples/encode.h"
 #include "data/store/store.h"
 #include "data/template/template.h"
@@ -27,6 +26,7 @@
 #include "run/engine.h"
 #include "run/guard.h"
 #include "run/memory.h"
+#include "run/mixture.h"
 #include "run/new_tokens.h"
 #include "run/precision.h"
 #include "run/preflight.h"
@@ -50,7 +50,7 @@ struct session {
                                         counts them */
     struct encoder *encoder;
     struct store *store, *eval_store;
-    struct loader_split split;
+    struct mix mix;                            /* of store: what is trained, what held out */
     struct loader *train_loader, *eval_loader; /* eval: NULL without */
     struct preflight preflight;                /* what was found to be odd */
     int32_t *trained_tokens; /* heap: ids whose rows are trained by themselves, ascending */

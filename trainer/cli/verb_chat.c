@@ -200,7 +200,8 @@ static enum status run(const struct inference_options *o, const char *system, st
 
 enum status verb_chat(const struct cli_verb *v, int argc, char **argv, struct err *e)
 {
-    struct inference_options o = {.max_new_tokens = 512, .sampling = {.top_p = 1}};
+    struct inference_options o = {
+        .device = "auto", .max_new_tokens = 512, .sampling = {.top_p = 1}};
     const char *system = NULL;
     int64_t top_k = 0, seed = 42, threads = 0;
     struct cli_option options[] = {
@@ -215,6 +216,7 @@ enum status verb_chat(const struct cli_verb *v, int argc, char **argv, struct er
         {"--top-p", CLI_REAL, &o.sampling.top_p, "P", "sample among the likeliest that reach P (1)",
          0},
         {"--seed", CLI_INT, &seed, "S", "of the sampling (42)", 0},
+        {"--device", CLI_TEXT, &o.device, "D", "auto, cpu or cuda (auto)", 0},
         {"--threads", CLI_INT, &threads, "N", "CPU threads; 0: all (0)", 0},
     };
     struct cli_args args = {

@@ -237,6 +237,7 @@ enum status verb_eval(const struct cli_verb *v, int argc, char **argv, struct er
         {"--generate", CLI_FLAG, &o->answers, NULL, "also answer each document's last question", 0},
         {"--match", CLI_TEXT, &r.match_name, "M", "exact, prefix or both: what counts (both)", 0},
         {"--max-new-tokens", CLI_INT, &o->max_new_tokens, "N", "tokens of an answer (512)", 0},
+        {"--device", CLI_TEXT, &o->device, "D", "auto, cpu or cuda (CONFIG's, or auto)", 0},
         {"--threads", CLI_INT, &r.threads, "N", "CPU threads; 0: all (0)", 0},
         {"--json", CLI_FLAG, &r.json, NULL, "the result as JSON on stdout", 0},
     };

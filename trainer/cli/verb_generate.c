@@ -102,7 +102,9 @@ static enum status check(const struct request *r, struct err *e)
 
 enum status verb_generate(const struct cli_verb *v, int argc, char **argv, struct err *e)
 {
-    struct request r = {.inference = {.max_new_tokens = 256, .sampling = {.top_p = 1}}, .seed = 42};
+    struct request r = {
+        .inference = {.device = "auto", .max_new_tokens = 256, .sampling = {.top_p = 1}},
+        .seed = 42};
     struct sampler_options *sampling = &r.inference.sampling;
     struct cli_option options[] = {
         {"--model", CLI_TEXT, &r.inference.model, "DIR", "model directory", 0},
@@ -121,6 +123,7 @@ enum status verb_generate(const struct cli_verb *v, int argc, char **argv, struc
         {"--top-p", CLI_REAL, &sampling->top_p, "P", "sample among the likeliest that reach P (1)",
          0},
         {"--seed", CLI_INT, &r.seed, "S", "of the sampling (42)", 0},
+        {"--device", CLI_TEXT, &r.inference.device, "D", "auto, cpu or cuda (auto)", 0},
         {"--threads", CLI_INT, &r.threads, "N", "CPU threads; 0: all (0)", 0},
     };
     struct cli_args args = {.options = options, .num_options = sizeof options / sizeof *options};

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "adapter/saved.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/size.h"
 #include "kernels/profile.h"
@@ -52,13 +53,21 @@ static int differs(const void *context, const struct param *p)
     return 0;
 }
 
+static enum status open_device(struct engine *g, struct err *e)
+{
+    const struct engine_options *o = &g->options;
+    const char *name = o->device;
+    struct err why = {0};
+    if (!strcmp(name, "auto")) name = device_best(&why);
+    if (why.code) log_notice("computing on the CPU: %s", why.message);
+    if (o->fp32) return device_open_type(&g->device, name, DTYPE_F32, o->threads, e);
+    return device_open(&g->device, name, o->threads, e);
+}
+
 enum status engine_describe(struct engine *g, const struct engine_options *o, struct err *e)
 {
     *g = (struct engine){.options = *o};
-    if (o->fp32)
-        TRY(device_open_type(&g->device, o->device, DTYPE_F32, o->threads, e));
-    else
-        TRY(device_open(&g->device, o->device, o->threads, e));
+    TRY(open_device(g, e));
     TRY(model_create(&g->model, o->config, &g->params, e));
     if (o->lora) TRY(add_adapter(g, o->lora, e));
     set_trainable(g);

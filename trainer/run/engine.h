@@ -34,7 +34,7 @@ enum engine_reference {
 };
 
 struct engine_options {
-    const char *device;                /* "cpu", "null", "cuda" */
+    const char *device;                /* "auto" (the GPU if there is one), "cpu", "null", "cuda" */
     int fp32;                          /* on a GPU too, which else computes in bf16 */
     int threads;                       /* 0: all cores this process may use */
     const struct model_config *config; /* must outlive the engine */
@@ -90,7 +90,8 @@ struct engine {
     int32_t *host_slots;
 };
 
-/* Opens the device and lays out everything; takes no arena. ERR_CONFIG, ERR_DEVICE, ERR_MEMORY,
+/* Opens the device and lays out everything; takes no arena. Where "auto" finds a GPU that cannot
+ * be used, a line says why. ERR_CONFIG, ERR_DEVICE, ERR_MEMORY,
  * ERR_SHAPE. After a failure engine_free is still due. */
 MUST_CHECK enum status engine_describe(struct engine *g, const struct engine_options *o,
                                        struct err *e);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "run/mixture.h"
+#include "run/precision.h"
 #include "run/preference_config.h"
 #include "run/starting.h"
 
@@ -58,11 +59,14 @@ static enum status open_text(struct eval_job *j, const struct eval_options *o,
     *i = (struct inference_options){.model = j->model,
                                     .adapter = j->adapter[0] ? j->adapter : NULL,
                                     .template = o->template,
+                                    .device = o->device ? o->device : "auto",
                                     .threads = o->threads,
                                     .max_new_tokens = o->max_new_tokens,
                                     .sampling = {.top_p = 1}};
     if (c && !o->template) i->template = c->template;
     if (c && c->stage == CONFIG_STAGE_PT) i->raw = 1;
+    if (c && !o->device) i->device = precision_device(c);
+    if (c && c->device == CONFIG_DEVICE_NULL) i->device = "cpu"; /* which has numbers */
     if (c && !o->threads) i->threads = (int)c->threads;
     return inference_open_text(&j->inference, i, e);
 }

@@ -26,6 +26,7 @@ struct eval_options {
     int64_t max_length, batch_size;     /* 0: the config's; the model's context, 8 */
     int answers;                        /* generate, too */
     int64_t max_new_tokens;             /* of an answer */
+    const char *device;                 /* NULL: the config's, or "auto" */
     int threads;                        /* 0: the config's, or all */
     const struct dataset_watcher *prep; /* NULL */
 };

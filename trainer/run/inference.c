@@ -106,8 +106,10 @@ enum status inference_open_engine(struct inference *f, const struct inference_op
     if (rows < 2 || rows > most)
         return err_set(e, ERR_CONFIG, "--context %lld: this model takes 2 to %lld tokens",
                        (long long)rows, (long long)most);
+    if (o->device && !strcmp(o->device, "null"))
+        return err_set(e, ERR_CONFIG, "--device null computes nothing: give auto, cpu or cuda");
     struct engine_options options = {
-        .device = "cpu",
+        .device = o->device ? o->device : "cpu",
         .threads = o->threads,
         .config = &f->config,
         .lora = o->adapter ? &f->adapter.options : NULL,

@@ -13,6 +13,7 @@ struct inference_options {
     const char *adapter;  /* NULL: none */
     const char *template; /* NULL: what cria.json beside the adapter or model says */
     int raw;              /* no template: text is continued as it is */
+    const char *device;   /* "auto", "cpu", "cuda"; NULL: the CPU */
     int threads;
     int64_t max_new_tokens;
     int64_t context; /* tokens of prompt and answer; 0: the model's max_position_embeddings */

@@ -20,6 +20,15 @@ const char *precision_bf16_unit(void) { return NULL; }
 static const char *const names[] = {
     [DTYPE_F32] = "fp32", [DTYPE_BF16] = "bf16", [DTYPE_F16] = "fp16"};
 
+const char *precision_device(const struct config *c)
+{
+    static const char *const device_names[] = {[CONFIG_DEVICE_AUTO] = "auto",
+                                               [CONFIG_DEVICE_CPU] = "cpu",
+                                               [CONFIG_DEVICE_NULL] = "null",
+                                               [CONFIG_DEVICE_CUDA] = "cuda"};
+    return device_names[c->device];
+}
+
 struct precision precision_choose(const struct config *c, enum dtype device)
 {
     struct precision p = {.name = names[device]};

@@ -1,4 +1,4 @@
-/* precision.h - the type a run computes in, and why it is not another one that was asked for. */
+/* precision.h - where a run computes and in which type, and why that is not what was asked for. */
 #ifndef CRIA_RUN_PRECISION_H
 #define CRIA_RUN_PRECISION_H
 
@@ -9,6 +9,9 @@ struct precision {
     const char *name; /* of weights and activations, as the key precision spells it: "fp32" */
     char note[256];   /* empty: it is the one asked for */
 };
+
+/* The key device as the engine takes it: "auto", "cpu", "null", "cuda". */
+const char *precision_device(const struct config *c);
 
 /* What config asks for on a device of this type. */
 struct precision precision_choose(const struct config *c, enum dtype device);

@@ -216,16 +216,6 @@ static enum status find_limits(struct session *s, struct engine_options *o, stru
     return s->eval_loader ? loader_limits(s->eval_loader, 1, &o->eval_limits, e) : OK;
 }
 
-static const char *device_name_of(const struct config *c)
-{
-    static const char *const names[] = {NULL, "cpu", "null", "cuda"};
-    struct err why;
-    if (names[c->device]) return names[c->device];
-    const char *best = device_best(&why);
-    if (why.code) log_notice("computing on the CPU: %s", why.message);
-    return best;
-}
-
 /* Sets it, and says what the GPU computes with where it has a choice. */
 static enum status choose_attention(struct session *s, struct err *e)
 {
@@ -245,7 +235,7 @@ static enum status choose_attention(struct session *s, struct err *e)
 static enum status lay_out(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
-    struct engine_options o = {.device = device_name_of(c),
+    struct engine_options o = {.device = precision_device(c),
                                .fp32 = c->precision == CONFIG_PRECISION_FP32,
                                .threads = (int)c->threads,
                                .config = &s->model,

@@ -152,7 +152,7 @@ struct kern_adamw {
     float bias1, bias2; /* bc_1, bc_2 */
     void *data;         /* [n] of a bf16 device: the new parameters, rounded; NULL: not wanted */
     /* param NULL: data is all there is; it is updated in fp32 and rounded stochastically, element
-     * i by word (first + i) % 4 of counter ((first + i) / 4, 0, 0, 0). first: a multiple of 4. */
+     * i by word (first + i) % 4 of counter ((first + i) / 4, 0, 0, 0). */
     struct rng_key rounding;
     uint64_t first;
 };

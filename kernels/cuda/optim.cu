@@ -127,11 +127,13 @@ __global__ void __launch_bounds__(THREADS) adamw_elements(struct kern_adamw a, s
         uint64_t element = a.first + first, counter = element / PACK;
         uint4 c = {(uint32_t)counter, (uint32_t)(counter >> 32), 0, 0};
         uint4 random = random_words(a.rounding, c);
-        uint32_t word[PACK] = {random.x, random.y, random.z, random.w};
-        UNROLL for (int i = 0; i < PACK; i++)
-        {
-            int at = V == PACK ? i : 0, mine = V == PACK || (int)(element % PACK) == i;
-            if (mine) p[at] = round_at_random(p[at], word[i]);
+        if constexpr (V == PACK) {
+            p[0] = round_at_random(p[0], random.x), p[1] = round_at_random(p[1], random.y);
+            p[2] = round_at_random(p[2], random.z), p[3] = round_at_random(p[3], random.w);
+        } else {
+            uint32_t low = element & 1 ? random.y : random.x;
+            uint32_t high = element & 1 ? random.w : random.z;
+            p[0] = round_at_random(p[0], element & 2 ? high : low);
         }
     }
     if (a.data) store_some(copy, p, count);
@@ -142,7 +144,7 @@ void cuda_adamw(struct device *d, const struct kern_adamw *a)
     if (!a->n) return;
     struct update u = {0, a->lr / a->bias1, 1 / sqrtf(a->bias2), 1 - a->lr * a->weight_decay};
     int wide = packs(a->param, 0, 1) && packs(a->m, 0, 1) && packs(a->v, 0, 1) &&
-               packs(a->grad, 0, 1) && packs(a->data, 0, 1);
+               packs(a->grad, 0, 1) && packs(a->data, 0, 1) && a->first % PACK == 0;
     unsigned blocks = (unsigned)blocks_of((int64_t)a->n, THREADS * (wide ? PACK : 1));
     WITH_TYPE(d, T, {
         auto masters = wide ? adamw_elements<T, true, PACK> : adamw_elements<T, true, 1>;

@@ -45,6 +45,11 @@ static int in_flat_data(const struct param *p, const struct device *d)
     return p->trainable && (d->type == DTYPE_F32 || p->flags & PARAM_FLOAT);
 }
 
+static int has_master(const struct param_set *s, const struct param *p, const struct device *d)
+{
+    return p->trainable && (!s->no_masters || in_flat_data(p, d));
+}
+
 /* Places in the flat space; groups start on an arena bound, their members follow without a gap. */
 static void lay_flat(struct param_set *s)
 {
@@ -80,14 +85,16 @@ static float *take_flat(struct param_set *s, struct arena *arena, int wanted)
 
 void param_set_place(struct param_set *s, const struct device *d, struct arena *arena)
 {
+    int masters = 0;
     lay_flat(s);
-    s->flat_master = take_flat(s, arena, 1);
+    for (int32_t i = 0; i < s->count; i++) masters |= has_master(s, &s->params[i], d);
+    s->flat_master = take_flat(s, arena, masters);
     s->flat_grad = take_flat(s, arena, 1);
     s->flat_m = take_flat(s, arena, s->with_moments);
     s->flat_v = take_flat(s, arena, s->with_moments);
     for (int32_t i = 0; i < s->count; i++) {
         struct param *p = &s->params[i];
-        p->master = p->trainable && s->flat_master ? s->flat_master + p->flat : NULL;
+        p->master = has_master(s, p, d) && s->flat_master ? s->flat_master + p->flat : NULL;
         p->grad = p->trainable && s->flat_grad ? s->flat_grad + p->flat : NULL;
         p->m = p->trainable && s->flat_m ? s->flat_m + p->flat : NULL;
         p->v = p->trainable && s->flat_v ? s->flat_v + p->flat : NULL;

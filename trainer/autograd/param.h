@@ -34,7 +34,7 @@ struct param {
     size_t n;                     /* rows * cols */
     size_t flat;                  /* trainable: first element in the flat space */
     void *data;                   /* device; the device's type, or fp32 under PARAM_FLOAT */
-    float *master, *grad, *m, *v; /* device, NULL when frozen */
+    float *master, *grad, *m, *v; /* device, NULL when frozen; master: or no_masters */
 };
 
 struct param_set {
@@ -43,6 +43,7 @@ struct param_set {
     size_t flat_count; /* elements of the flat space, gaps included */
     float *flat_master, *flat_grad, *flat_m, *flat_v;
     int with_moments; /* set before measuring: whether there will be an optimiser */
+    int no_masters;   /* set too: what is trained in a type below fp32 has no fp32 master */
 };
 
 /* Rows of the embedding's and the head's table that are trained while the rest is frozen. Each has

@@ -192,6 +192,9 @@
     X(attention, CHOICE, "auto", WORDS("auto", "plain", "flash") LATER("cudnn"), ALWAYS, \
       "which kernels a GPU uses for attention: plain, or flash (tensor cores; bf16, heads of 64 " \
       "or 128; not yet run on a GPU); auto: plain") \
+    X(master_weights, FLAG, "true", ANY, ALWAYS, \
+      "on a GPU in bf16: keep trained base weights in fp32 too; false: round each update at " \
+      "random, so that small ones count in the mean, and save 4 bytes a weight") \
     X(gradient_checkpointing, CHOICE, "full", WORDS("none", "full") \
       LATER("auto"), ALWAYS, \
       "recompute each block's activations in the backward pass: same numbers, less memory") \

@@ -122,7 +122,6 @@ const size_t config_num_aliases = COUNT(config_aliases);
     }
 
 const struct config_stranger config_strangers[] = {
-    LATER_KEY("master_weights", "true|yes|on"),
     LATER_KEY("deterministic", "true|yes|on"),
     {"trainable_token_indices", "none|null", "write trainable_tokens: the tokens as text", 0},
     {"resize_vocab", "true|yes|on", "set add_special_tokens: auto or never", 0},

@@ -29,6 +29,8 @@ static struct kern_adamw arguments(const struct param *p, const struct adamw_opt
         .bias1 = (float)(1 - pow(o->beta1, (double)t)),
         .bias2 = (float)(1 - pow(o->beta2, (double)t)),
         .data = p->data != (void *)p->master ? p->data : NULL,
+        .rounding = rng_key(o->seed, RNG_ROUND, (uint64_t)t),
+        .first = p->flat,
     };
 }
 

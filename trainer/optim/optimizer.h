@@ -13,6 +13,7 @@
 struct adamw_options {
     double beta1, beta2, eps, weight_decay;
     double max_grad_norm; /* 0: no clipping */
+    uint64_t seed;        /* of the rounding of parameters without a master */
 };
 
 /* Device scratch for optimizer_step: the norm's, and its result. */

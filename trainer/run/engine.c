@@ -72,6 +72,7 @@ enum status engine_describe(struct engine *g, const struct engine_options *o, st
     if (o->lora) TRY(add_adapter(g, o->lora, e));
     set_trainable(g);
     g->params.with_moments = o->train;
+    g->params.no_masters = o->no_masters;
     TRY(frozen_create(&g->reference, &g->params, differs, g, e));
     return tape_create(&g->tape, &g->device, model_tape_nodes(o->config), e);
 }

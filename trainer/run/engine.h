@@ -36,6 +36,7 @@ enum engine_reference {
 struct engine_options {
     const char *device;                /* "auto" (the GPU if there is one), "cpu", "null", "cuda" */
     int fp32;                          /* on a GPU too, which else computes in bf16 */
+    int no_masters;                    /* param.h */
     int threads;                       /* 0: all cores this process may use */
     const struct model_config *config; /* must outlive the engine */
     const struct lora_options *lora;   /* NULL: no adapter */

@@ -33,7 +33,12 @@ struct precision precision_choose(const struct config *c, enum dtype device)
 {
     struct precision p = {.name = names[device]};
     const char *unit = precision_bf16_unit();
-    if (c->precision != CONFIG_PRECISION_BF16 || device == DTYPE_BF16) return p;
+    if (device == DTYPE_BF16) return p;
+    if (!c->master_weights)
+        snprintf(p.note, sizeof p.note,
+                 "master_weights: false was asked for; weights of %s are their own masters",
+                 p.name);
+    if (c->precision != CONFIG_PRECISION_BF16) return p;
     if (unit)
         snprintf(p.note, sizeof p.note,
                  "precision: bf16 was asked for; this processor has %s, but this version computes "

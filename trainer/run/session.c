@@ -183,8 +183,8 @@ static void make_schedule(struct session *s)
     s->schedule =
         (struct schedule){schedule_find(config_word(c, KEY_lr_scheduler_type)), c->learning_rate,
                           (int64_t)warmup, s->total_steps, c->min_lr_rate};
-    s->adamw = (struct adamw_options){c->adam_beta1, c->adam_beta2, c->adam_epsilon,
-                                      c->weight_decay, c->max_grad_norm};
+    s->adamw = (struct adamw_options){c->adam_beta1,   c->adam_beta2,    c->adam_epsilon,
+                                      c->weight_decay, c->max_grad_norm, (uint64_t)c->seed};
 }
 
 /* --- both together --- */
@@ -237,6 +237,7 @@ static enum status lay_out(struct session *s, struct err *e)
     const struct config *c = s->config;
     struct engine_options o = {.device = precision_device(c),
                                .fp32 = c->precision == CONFIG_PRECISION_FP32,
+                               .no_masters = !c->master_weights,
                                .threads = (int)c->threads,
                                .config = &s->model,
                                .train = 1,

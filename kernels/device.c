@@ -107,77 +107,103 @@ static enum status alloc_all(struct device *d, void **m, const size_t *bytes, in
     return OK;
 }
 
-/* 1024 cubed takes some 10 ms on two cores: large enough to be at speed, small enough to stop. */
-enum { PEAK_SIDE = 1024 };
+/* Seconds of a call: the mean of as many, between two waits, as take `seconds` in all; the first
+ * ones wake threads and pages. 0: it failed. */
+static double call_seconds(struct device *d, void (*call)(struct device *, const void *),
+                           const void *with, double seconds)
+{
+    struct err e = {0};
+    for (int calls = 1;; calls *= 2) {
+        double began = clock_seconds(), took;
+        for (int i = 0; i < calls; i++) call(d, with);
+        if (d->k->sync(d, &e)) return 0;
+        took = clock_seconds() - began;
+        if (calls > 1 && took > seconds / 3) return took / calls;
+    }
+}
+
+struct square {
+    void *m[3];
+    int32_t side;
+};
+
+static void square_product(struct device *d, const void *with)
+{
+    const struct square *s = with;
+    product(d, 0, s->m, s->side, s->side, s->side);
+}
+
+/* 1024 cubed takes some 10 ms on two cores: large enough to be at speed, small enough to stop. A
+ * GPU is not awake before it is through with it. */
+enum { LEAST_SIDE = 1024, MOST_SIDE = 8192 };
+#define LEAST_SECONDS 1e-3
 
 double device_gemm_peak(struct device *d, double seconds)
 {
-    const size_t square = (size_t)PEAK_SIDE * PEAK_SIDE * dtype_size(d->type);
-    const size_t bytes[3] = {square, square, square};
-    void *m[3];
-    struct err e = {0};
-    double start = clock_seconds(), elapsed = 0;
-    int calls = 0;
-    if (d->k == &kernels_null || alloc_all(d, m, bytes, 3, &e)) return 0;
-    for (; elapsed < seconds || calls < 2; calls++) {
-        if (calls == 1) start = clock_seconds(); /* the first call wakes threads and pages */
-        product(d, 0, m, PEAK_SIDE, PEAK_SIDE, PEAK_SIDE);
-        if (d->k->sync(d, &e)) break;
-        elapsed = calls ? clock_seconds() - start : 0;
+    double rate = 0;
+    if (d->k == &kernels_null) return 0;
+    for (int32_t side = LEAST_SIDE; side <= MOST_SIDE; side *= 2) {
+        const size_t square = (size_t)side * (size_t)side * dtype_size(d->type);
+        const size_t bytes[3] = {square, square, square};
+        struct square s = {.side = side};
+        struct err e = {0};
+        if (alloc_all(d, s.m, bytes, 3, &e)) return rate;
+        double took = call_seconds(d, square_product, &s, seconds);
+        release_all(d, s.m, bytes, 3);
+        if (took <= 0) return 0;
+        rate = 2.0 * side * side * side / took;
+        if (took > LEAST_SECONDS) break;
     }
-    release_all(d, m, bytes, 3);
-    if (e.code || elapsed <= 0) return 0;
-    return 2.0 * PEAK_SIDE * PEAK_SIDE * PEAK_SIDE * (calls - 1) / elapsed;
+    return rate;
 }
 
-enum { PASS_ROWS = 1024, PASS_ROW_BYTES = 1 << 16 };
+struct pass {
+    void *m[4];
+    int32_t rows;
+};
 
-static void copy_pass(struct device *d, void *const m[4])
+enum { PASS_ROW_BYTES = 1 << 16, LEAST_ROWS = 1 << 10, MOST_ROWS = 1 << 13 }; /* 64 to 512 MB */
+
+static void copy_pass(struct device *d, const void *with)
 {
-    d->k->copy_rows(d, m[0], PASS_ROW_BYTES, m[1], PASS_ROW_BYTES, PASS_ROWS, PASS_ROW_BYTES);
+    const struct pass *p = with;
+    d->k->copy_rows(d, p->m[0], PASS_ROW_BYTES, p->m[1], PASS_ROW_BYTES, p->rows, PASS_ROW_BYTES);
 }
 
-static void adamw_pass(struct device *d, void *const m[4])
+static void adamw_pass(struct device *d, const void *with)
 {
-    struct kern_adamw a = {.n = (size_t)PASS_ROWS * PASS_ROW_BYTES / sizeof(float),
-                           .param = m[0],
-                           .m = m[1],
-                           .v = m[2],
-                           .grad = m[3],
-                           .scale = m[3],
+    const struct pass *p = with;
+    struct kern_adamw a = {.n = (size_t)p->rows * PASS_ROW_BYTES / sizeof(float),
+                           .param = p->m[0],
+                           .m = p->m[1],
+                           .v = p->m[2],
+                           .grad = p->m[3],
+                           .scale = p->m[3],
                            .eps = 1,
                            .bias1 = 1,
                            .bias2 = 1};
     d->k->adamw(d, &a);
 }
 
-/* Calls a second, the first one not counted; 0: it failed. */
-static double pass_rate(struct device *d, void (*pass)(struct device *, void *const *),
-                        void *const m[4], double seconds)
-{
-    struct err e = {0};
-    double start = 0, elapsed = 0;
-    int calls = 0;
-    for (; elapsed < seconds || calls < 2; calls++) {
-        if (calls == 1) start = clock_seconds();
-        pass(d, m);
-        if (d->k->sync(d, &e)) return 0;
-        elapsed = calls ? clock_seconds() - start : 0;
-    }
-    return elapsed > 0 ? (calls - 1) / elapsed : 0;
-}
-
 double device_copy_peak(struct device *d, double seconds)
 {
-    const size_t block = (size_t)PASS_ROWS * PASS_ROW_BYTES,
-                 bytes[4] = {block, block, block, block};
-    void *m[4];
-    struct err e = {0};
-    if (d->k == &kernels_null || alloc_all(d, m, bytes, 4, &e)) return 0;
-    double copied = 2 * pass_rate(d, copy_pass, m, seconds / 2);
-    double updated = 7 * pass_rate(d, adamw_pass, m, seconds / 2);
-    release_all(d, m, bytes, 4);
-    return (double)block * (copied > updated ? copied : updated);
+    double rate = 0;
+    if (d->k == &kernels_null) return 0;
+    for (int32_t rows = LEAST_ROWS; rows <= MOST_ROWS; rows = MOST_ROWS) {
+        const size_t block = (size_t)rows * PASS_ROW_BYTES;
+        const size_t bytes[4] = {block, block, block, block};
+        struct pass p = {.rows = rows};
+        struct err e = {0};
+        if (alloc_all(d, p.m, bytes, 4, &e)) return rate;
+        double copy = call_seconds(d, copy_pass, &p, seconds / 2);
+        double update = call_seconds(d, adamw_pass, &p, seconds / 2);
+        release_all(d, p.m, bytes, 4);
+        if (copy <= 0 || update <= 0) return 0;
+        double copied = 2 * (double)block / copy, updated = 7 * (double)block / update;
+        rate = copied > updated ? copied : updated;
+        if (rows == MOST_ROWS || copy > LEAST_SECONDS) break; /* else a cache has a part in it */
+    }
+    return rate;
 }
 
 /* What OpenBLAS packs grows with the rows of the result and, up to a block of its own, with what

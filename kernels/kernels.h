@@ -157,6 +157,14 @@ struct kern_adamw {
     uint64_t first;
 };
 
+/* What `check` found of one instruction. */
+struct kern_check {
+    const char *name;
+    int32_t values, wrong; /* compared; of these not as they must be */
+    double worst, bound;   /* in units of the last place of the sum of the terms' magnitudes, where
+                              sums may be rounded; bound 0: bit for bit */
+};
+
 struct kernels {
     const char *name;
 
@@ -180,6 +188,20 @@ struct kernels {
     /* upload and download of n elements of the device's type, fp32 on the host's side */
     void (*upload_floats)(struct device *d, void *to, const float *host_from, size_t n);
     void (*download_floats)(struct device *d, float *host_to, const void *from, size_t n);
+
+    /* --- what only a device with memory and instructions of its own has (optional, NULL) --- */
+    /* Bytes free and in all, of the device, whoever uses the rest. */
+    void (*memory)(const struct device *d, size_t *free_bytes, size_t *total);
+    /* n numbers of N(0, std), fp32 or of the device's type: those rng_fill_normal gives from
+     * element `first` (a multiple of 4) on, but for a rounding or two. */
+    void (*fill_normal)(struct device *d, void *out, int floats, size_t n, struct rng_key key,
+                        uint64_t first, float std);
+    /* Runs every instruction that kernels use beyond CUDA's language and compares what it does with
+     * what it must do: some milliseconds. Fills *count of `room`. Allocates. ERR_DEVICE,
+     * ERR_MEMORY.
+     */
+    enum status (*check)(struct device *d, struct kern_check *out, int32_t room, int32_t *count,
+                         struct err *e);
 
     /* --- embedding: out[n] = table[ids[n]]; dtable[ids[n]] += dout[n], rows in order; backward
      * passes over negative ids --- */
@@ -289,13 +311,14 @@ MUST_CHECK enum status device_set_attention(struct device *d, enum attention_eng
                                             struct err *e);
 
 /* Sustained fp32 (or device-type) GEMM rate in FLOP/s, measured now on one square product for
- * about `seconds`: the speed of light that progress lines compare with. */
+ * about `seconds`, larger where that takes too little time: the speed of light that progress lines
+ * compare with. */
 double device_gemm_peak(struct device *d, double seconds);
 
 /* Sustained bytes a second, read and written, between this device and its memory: the better of a
- * copy and an AdamW pass over blocks of 64 MB, measured now for about `seconds`. (On a CPU a copy
- * first reads what it will overwrite, which an update in place need not.) 0: not on this device,
- * or no memory. */
+ * copy and an AdamW pass over blocks of 64 MB, or of 512 where that takes no time, measured now for
+ * about `seconds`. (On a CPU a copy first reads what it will overwrite, which an update in place
+ * need not.) 0: not on this device, or no memory. */
 double device_copy_peak(struct device *d, double seconds);
 
 /* Runs one product of each kind (forward, by the input, `weight`: by the weight) with N rows, I in

@@ -1,5 +1,5 @@
 """House rules that need a look at the source: who may include whom, banned calls, long functions
-and files. Prints each breach as FILE:LINE: TEXT; exits with 1 if there is any."""
+and files, PTX wrappers that no device would be asked about. Prints each breach as FILE:LINE: TEXT; exits with 1 if there is any."""
 
 import os
 import re
@@ -128,6 +128,18 @@ def check_file(path):
             start = 0
 
 
+def check_wrappers():
+    """What only a device can prove is run on one: each wrapper of ptx.cuh by wrappers.cu."""
+    wrappers, proof = "kernels/cuda/ptx.cuh", "kernels/cuda/wrappers.cu"
+    with open(proof, encoding="utf-8") as f:
+        called = f.read()
+    with open(wrappers, encoding="utf-8") as f:
+        for i, text in enumerate(f, 1):
+            found = re.match(r"(?:template <.*> )?DEVICE .*?(\w+)\(", text)
+            if found and not re.search(r"\b%s\b *[(<]" % found[1], called):
+                breach(wrappers, i, f"{found[1]} has no row in {proof}")
+
+
 def main():
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "--", "*.c", "*.h", "*.cc", "*.cu", "*.cuh"],
@@ -135,6 +147,7 @@ def main():
     paths = sorted(path for path in listed if path and os.path.exists(path))
     for path in paths:
         check_file(path)
+    check_wrappers()
     print("\n".join(breaches + [f"rules: {len(paths)} files, {len(breaches)} breaches"]))
     return 1 if breaches else 0
 

@@ -24,15 +24,16 @@ static enum status find_device(struct cuda_state *s, struct err *e)
     struct cudaDeviceProp p;
     int count = 0, driver = 0, runtime = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
-    if (error == cudaErrorInsufficientDriver) {
-        (void)cudaDriverGetVersion(&driver);
+    if (error == cudaErrorInsufficientDriver) (void)cudaDriverGetVersion(&driver);
+    if (error == cudaErrorInsufficientDriver && driver) { /* 0: there is none at all */
         (void)cudaRuntimeGetVersion(&runtime);
         err_set(e, ERR_DEVICE,
                 "the NVIDIA driver is too old: it knows CUDA %d.%d, cria wants %d.%d",
                 driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
         return err_hint(e, "update the driver, or use device: cpu");
     }
-    if (error == cudaErrorNoDevice || (!error && count < 1)) {
+    if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver ||
+        (!error && count < 1)) {
         err_set(e, ERR_DEVICE, "this machine has no NVIDIA GPU that CUDA sees");
         return err_hint(e, "use device: cpu");
     }
@@ -126,6 +127,9 @@ const struct kernels kernels_cuda = {
     .sync = cuda_sync,
     .upload_floats = cuda_upload_floats,
     .download_floats = cuda_download_floats,
+    .memory = cuda_memory,
+    .fill_normal = cuda_fill_normal,
+    .check = cuda_check,
     .embedding_forward = cuda_embedding_forward,
     .embedding_backward = cuda_embedding_backward,
     .norm_forward = cuda_norm_forward,

@@ -80,6 +80,11 @@ void cuda_cast_from_float(struct device *d, void *to, const float *from, size_t 
 void cuda_cast_to_float(struct device *d, float *to, const void *from, size_t n);
 
 /* --- the entries; contracts in kernels.h --- */
+void cuda_memory(const struct device *d, size_t *free_bytes, size_t *total);
+void cuda_fill_normal(struct device *d, void *out, int floats, size_t n, struct rng_key key,
+                      uint64_t first, float std);
+enum status cuda_check(struct device *d, struct kern_check *out, int32_t room, int32_t *count,
+                       struct err *e);
 void cuda_embedding_forward(struct device *d, void *out, const void *table, const int32_t *ids,
                             int32_t N, int32_t C);
 void cuda_embedding_backward(struct device *d, float *dtable, const void *dout, const int32_t *ids,

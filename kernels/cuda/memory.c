@@ -156,6 +156,12 @@ enum status cuda_alloc(struct device *d, size_t bytes, void **out, struct err *e
     return err_hint(e, "lower max_length or per_device_train_batch_size; cria plan shows the sum");
 }
 
+void cuda_memory(const struct device *d, size_t *free_bytes, size_t *total)
+{
+    (void)d;
+    if (cudaMemGetInfo(free_bytes, total)) *free_bytes = *total = 0;
+}
+
 void cuda_release(struct device *d, void *p, size_t bytes)
 {
     (void)bytes;

@@ -185,6 +185,35 @@ static void check_device(struct doctor *d)
     device_close(&device);
 }
 
+enum { INSTRUCTIONS = 64 };
+
+/* Whether the GPU does what the kernels were proven with in emulation. */
+static void check_instructions(struct doctor *d, struct device *device)
+{
+    struct doctor_check *c = add(d, "wrappers");
+    struct kern_check check[INSTRUCTIONS];
+    struct err e = {0};
+    int32_t count = 0, bad = 0;
+    int64_t values = 0;
+    if (device->k->check(device, check, INSTRUCTIONS, &count, &e)) {
+        warn(c, "%.200s", e.message);
+        return;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        values += check[i].values;
+        if (!check[i].wrong) continue;
+        if (!bad++)
+            snprintf(c->found, sizeof c->found, "%.64s: %d of %d values are wrong", check[i].name,
+                     check[i].wrong, check[i].values);
+    }
+    if (!bad)
+        snprintf(c->found, sizeof c->found, "%d do what their twins do, over %lld values",
+                 (int)count, (long long)values);
+    else
+        warn(c, "%d of %d wrappers fail: do not train on this GPU, and tell us", (int)bad,
+             (int)count);
+}
+
 static void check_gpu(struct doctor *d)
 {
     struct doctor_check *c = add(d, "gpu");
@@ -193,6 +222,7 @@ static void check_gpu(struct doctor *d)
     struct err e = {0};
     enum status status = device_open(&device, "cuda", 0, &e);
     if (!status) device.k->describe(&device, c->found, sizeof c->found);
+    if (!status && device.k->check) check_instructions(d, &device);
     device_close(&device);
     if (!status) return;
     snprintf(c->found, sizeof c->found, "%s: %s", there ? "not used" : "none", e.message);

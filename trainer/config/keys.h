@@ -31,6 +31,9 @@
       "directory of the base model, in Hugging Face's layout") \
     X(model_config, STRING, "", ANY, ALWAYS, \
       "a config.json, or a directory with one, to plan without the base model's files") \
+    X(random_weights, FLAG, "false", ANY, ALWAYS, \
+      "start from new weights, by seed, made on the device, as cria init makes them; of " \
+      "model_name_or_path only config.json and the tokenizer are read") \
     X(output_dir, STRING, "", ANY, ALWAYS, \
       "where checkpoints, logs and the final model go") \
     X(overwrite_output_dir, FLAG, "false", ANY, ALWAYS, \

@@ -106,15 +106,33 @@ enum status model_fill_rope(struct model *m, struct device *d, struct err *e)
     return s;
 }
 
+/* On the device; a master and its rounded copy are the same draw. */
+static void fill_matrix(const struct model *m, const struct param *p, struct device *d,
+                        uint64_t seed)
+{
+    struct rng_key key = rng_key(seed, RNG_INIT, hash_name(p->name));
+    float std = (float)m->config->initializer_range;
+    if (p->master) d->k->fill_normal(d, p->master, 1, p->n, key, 0, std);
+    if (p->data != (void *)p->master) d->k->fill_normal(d, p->data, 0, p->n, key, 0, std);
+}
+
 enum status model_init_weights(struct model *m, struct device *d, uint64_t seed, struct err *e)
 {
     size_t most = 0;
-    for (int32_t i = 0; i < m->params->count; i++)
-        most = most > m->params->params[i].n ? most : m->params->params[i].n;
+    for (int32_t i = 0; i < m->params->count; i++) {
+        const struct param *p = &m->params->params[i];
+        int here = p->flags & PARAM_VECTOR || !d->k->fill_normal;
+        if (here && p->n > most) most = p->n;
+    }
     float *values = mem_calloc(most, sizeof *values);
     if (!values) return err_set(e, ERR_MEMORY, "no memory to initialise %zu weights", most);
     for (int32_t i = 0; i < m->params->count; i++) {
         struct param *p = &m->params->params[i];
+        if (p->flags & PARAM_FLOAT) continue; /* an adapter's */
+        if (d->k->fill_normal && !(p->flags & PARAM_VECTOR)) {
+            fill_matrix(m, p, d, seed);
+            continue;
+        }
         int is_bias = strstr(p->name, ".bias") != NULL;
         if (p->flags & PARAM_VECTOR)
             for (size_t k = 0; k < p->n; k++) values[k] = is_bias ? 0 : 1;

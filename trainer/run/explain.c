@@ -46,6 +46,8 @@ static enum status explain_model(const struct session *s, struct buf *out)
         s->config->model_name_or_path, m->family->name, (int)m->num_layers, (int)m->hidden_size,
         (int)m->num_heads, (int)m->num_kv_heads, (int)m->vocab_size,
         m->tied ? ", head tied to the embedding" : "");
+    if (s->config->random_weights)
+        SAY("  Its weights are new ones, by seed %lld.\n", ll(s->config->seed));
     if (s->absent.weights) SAY("  Its weights are not there; training will need them.\n");
     return explain_method(s, out);
 }

@@ -29,7 +29,8 @@
     X(files, "blocks and headers that weights pass through on load and save")  \
     X(history, "log lines, read back at every save")                           \
     X(starting, "held for a moment while starting, above what training takes") \
-    X(reserve, "code and stacks first touched while training")
+    X(reserve, "code and stacks first touched while training")                 \
+    X(context, "the GPU's context and libraries, and what others hold of it")
 
 enum memory_item {
 #define X(name, text) MEMORY_##name,

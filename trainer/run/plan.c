@@ -8,10 +8,21 @@
 #include "base/size.h"
 
 #define PAGE ((size_t)4096)
+#define GPU_PAGE ((size_t)2 << 20)
 
-static size_t arenas_total(const struct engine_memory *m)
+static size_t arenas_total(const struct engine_memory *m, size_t page)
 {
-    return size_align(m->run, PAGE) + size_align(m->step, PAGE) + size_align(m->scratch, PAGE);
+    return size_align(m->run, page) + size_align(m->step, page) + size_align(m->scratch, page);
+}
+
+/* The arenas lie on the GPU, the rest in the process. */
+static void plan_on_gpu(struct plan *p, const struct session *s)
+{
+    p->host = memory_sum(&s->memory);
+    p->named[MEMORY_context] = s->device_used;
+    p->total = s->device_used + arenas_total(&p->arenas, GPU_PAGE);
+    p->available = s->device_total;
+    p->limit = "the GPU's memory";
 }
 
 void plan_make(struct plan *p, const struct session *s)
@@ -23,7 +34,7 @@ void plan_make(struct plan *p, const struct session *s)
                        .eta = -1,
                        .largest_batch = -1};
     for (int i = 0; i < NUM_MEMORY_ITEMS; i++) p->named[i] = s->memory.item[i];
-    p->total = memory_sum(&s->memory) + arenas_total(&p->arenas);
+    p->total = memory_sum(&s->memory) + arenas_total(&p->arenas, PAGE);
     if (p->total < s->memory.transient) {
         p->named[MEMORY_starting] += s->memory.transient - p->total;
         p->total = s->memory.transient;
@@ -33,6 +44,7 @@ void plan_make(struct plan *p, const struct session *s)
         p->documents = loader_report(s->train_loader)->documents;
     }
     p->available = memory_available(&p->limit) + memory_resident();
+    if (s->device_total) plan_on_gpu(p, s);
     p->fits = p->total <= p->available;
 }
 

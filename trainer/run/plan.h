@@ -27,8 +27,9 @@ struct plan_change {
 struct plan {
     struct engine_memory arenas;
     size_t named[NUM_MEMORY_ITEMS];
-    size_t total;             /* bytes: the process's peak */
-    size_t available;         /* bytes this process may have in all */
+    size_t total;             /* bytes: the process's peak, or what is used of the GPU's memory */
+    size_t available;         /* bytes this process may have in all, or the GPU has */
+    size_t host;              /* with a GPU: bytes of the process beside it; else 0 */
     const char *limit;        /* what decides that */
     int fits;                 /* total <= available */
     int64_t tokens_per_epoch; /* -1: unknown, as steps and documents */

@@ -51,6 +51,7 @@ enum status plan_json(const struct plan *p, const struct session *s, struct buf 
     json_object_set_new(o, "arenas", arenas_json(&p->arenas));
     json_object_set_new(o, "named", named_json(p));
     json_object_set_new(o, "total_bytes", bytes(p->total));
+    if (p->host) json_object_set_new(o, "host_bytes", bytes(p->host));
     json_object_set_new(o, "tokens_per_epoch", number_or_null(p->tokens_per_epoch));
     json_object_set_new(o, "steps", number_or_null(p->steps));
     json_object_set_new(o, "eta_s", p->eta < 0 ? json_null() : json_real(p->eta));
@@ -80,9 +81,14 @@ static enum status print_memory(const struct plan *p, struct buf *out)
     TRY(print_bytes(out, "run", p->arenas.run, "weights, gradients, optimiser states"));
     TRY(print_bytes(out, "step", p->arenas.step, "activations of the largest micro-batch"));
     TRY(print_bytes(out, "scratch", p->arenas.scratch, "what one kernel needs while it runs"));
-    for (int i = 0; i < NUM_MEMORY_ITEMS; i++)
+    for (int i = 0; i < NUM_MEMORY_ITEMS; i++) {
+        if (i == MEMORY_context && !p->host) continue;
         TRY(print_bytes(out, memory_item_name((enum memory_item)i), p->named[i],
                         memory_item_text((enum memory_item)i)));
+    }
+    if (p->host)
+        TRY(print_bytes(out, "host", p->host,
+                        "of the machine's memory: all but the first three and context"));
     TRY(print_bytes(out, "total", p->total, p->fits ? "fits" : "DOES NOT FIT"));
     return print_bytes(out, "available", p->available, p->limit);
 }

@@ -269,7 +269,7 @@ static enum status check_rows(struct scan *c, struct err *e)
     const struct model_config *m = &c->s->model;
     int32_t rows = c->s->new_tokens.base_vocab ? c->s->new_tokens.base_vocab : m->vocab_size;
     struct rows r = {.V = rows, .C = m->hidden_size};
-    if (c->s->absent.weights) return OK;
+    if (c->s->absent.weights || c->s->config->random_weights) return OK;
     r.row = mem_calloc((size_t)r.C, 2 * sizeof *r.row);
     r.other = r.row ? r.row + r.C : NULL;
     enum status status = r.row ? OK : err_set(e, ERR_MEMORY, "no memory for a row of weights");

@@ -51,7 +51,8 @@ static void find_absent(struct session *s)
 {
     const char *dir = s->config->model_name_or_path;
     if (s->purpose == SESSION_TRAIN) return;
-    if (!holds(dir, "model.safetensors") && !holds(dir, "model.safetensors.index.json"))
+    if (!s->config->random_weights && !holds(dir, "model.safetensors") &&
+        !holds(dir, "model.safetensors.index.json"))
         s->absent.weights = dir;
     if (!holds(dir, "tokenizer.json") && !holds(dir, "tokenizer.model")) s->absent.tokenizer = dir;
 }
@@ -301,6 +302,15 @@ static enum status warm_up(struct session *s, struct err *e)
     return status;
 }
 
+static void look_at_device(struct session *s)
+{
+    const struct device *d = &s->engine.device;
+    size_t left = 0;
+    if (!d->k->memory) return;
+    d->k->memory(d, &left, &s->device_total);
+    s->device_used = s->device_total - left;
+}
+
 #define LINE_BYTES 2048  /* a log line as an object in memory, and as text */
 #define SIDECAR_BYTES 57 /* a record in data/store/reference.h */
 
@@ -351,7 +361,10 @@ enum status session_prepare(struct session *s, const struct config *config,
     memory_take(&s->memory, MEMORY_graph);
     if (s->precision.note[0]) log_notice("%s", s->precision.note);
     const struct engine_memory *m = &s->engine.memory;
-    if (m->run + m->step + m->scratch < memory_available(NULL)) TRY(warm_up(s, e)); /* it may fit */
+    look_at_device(s);
+    size_t left = s->device_total ? s->device_total - s->device_used : memory_available(NULL);
+    if (m->run + m->step + m->scratch < left) TRY(warm_up(s, e)); /* it may fit */
+    look_at_device(s);
     memory_take(&s->memory, MEMORY_blas);
     foresee(s);
     return OK;

@@ -76,6 +76,8 @@ struct session {
     struct best best;                     /* evaluation so far */
     double gemm_peak;                     /* FLOP/s measured; 0: not on this device */
     struct memory_account memory;         /* of the process, but for the arenas */
+    size_t device_used, device_total;     /* bytes of a GPU: used before the arenas are taken, by
+                                             whomever, and in all; 0: the device has none */
     char resume[IO_PATH_MAX];             /* the checkpoint resumed from; empty: a fresh start */
 };
 

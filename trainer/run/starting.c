@@ -332,9 +332,20 @@ static enum status take_reference(struct session *s, struct err *e)
 
 /* --- weights --- */
 
+/* Of the base itself, unless this run is to start from new weights. */
+static enum status load_weights(struct session *s, const char *dir, struct err *e)
+{
+    struct engine *g = &s->engine;
+    const struct config *c = s->config;
+    if (!c->random_weights || dir != c->model_name_or_path) return weights_load_base(g, dir, e);
+    TRY(model_init_weights(&g->model, &g->device, (uint64_t)c->seed, e));
+    snprintf(g->base_hash, sizeof g->base_hash, "new, by seed %lld", (long long)c->seed);
+    return g->device.k->sync(&g->device, e);
+}
+
 static enum status load_base(struct session *s, const char *dir, struct err *e)
 {
-    TRY(weights_load_base(&s->engine, dir, e));
+    TRY(load_weights(s, dir, e));
     if (s->new_tokens.count)
         TRY(weights_fill_rows(&s->engine, s->new_tokens.first, s->new_tokens.count, e));
     if (s->engine.rows.rows.count) rows_adopt(&s->engine.rows, &s->engine.device);

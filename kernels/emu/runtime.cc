@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include <chrono>
 #include <deque>
 #include <map>
 #include <vector>
@@ -24,6 +25,7 @@ struct emu_stream {
 
 struct emu_event {
     uint64_t asked, recorded;
+    std::chrono::steady_clock::time_point when;
 };
 
 static std::vector<struct emu_stream *> streams;
@@ -106,7 +108,16 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
     uint64_t now = ++e->asked;
-    emu_enqueue(s, [e, now] { e->recorded = now; });
+    emu_enqueue(s, [e, now] {
+        e->recorded = now;
+        e->when = std::chrono::steady_clock::now();
+    });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
+{
+    *ms = std::chrono::duration<float, std::milli>(end->when - begin->when).count();
     return cudaSuccess;
 }
 

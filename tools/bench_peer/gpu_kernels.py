@@ -1,0 +1,168 @@
+"""The peer's side of tools/gpu-check for kernels: PyTorch on the GPU, as a user would write it.
+
+    python gpu_kernels.py PART ...         copy, gemm, passes, attention, head; `small`: toy shapes
+
+Prints one line of JSON: {"ENTRY SHAPE": milliseconds}, by the names and shapes that bench_gpu
+prints (kernels/bench/gpu.c), bf16, medians of calls between CUDA events behind a warm-up. A case
+that does not run (memory, an old PyTorch) is left out.
+"""
+
+import json
+import statistics
+import sys
+
+import torch
+import torch.nn.functional as F
+
+WARM_UP, CALLS, ENOUGH_MS = 2, 20, 150
+SMALL = "small" in sys.argv
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # the CPU: to see that it runs
+
+
+def values(*shape, dtype=torch.bfloat16, std=1.0, grad=False):
+    t = torch.randn(*shape, device=DEVICE, dtype=dtype) * std
+    return t.requires_grad_() if grad else t
+
+
+def one_call(call):
+    if DEVICE == "cpu":
+        call()
+        return 1.0
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    call()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end)
+
+
+def median_ms(call, before=lambda: None):
+    """`before` runs in front of every call and is not timed."""
+    taken = []
+    for i in range(WARM_UP + CALLS):
+        before()
+        ms = one_call(call)
+        if i >= WARM_UP:
+            taken.append(ms)
+        if len(taken) >= 3 and sum(taken) > ENOUGH_MS:
+            break
+    return statistics.median(taken)
+
+
+# --- a part each: yields (entry, shape, milliseconds) ---
+
+
+def copy():
+    n = (4 << 16 if SMALL else 1 << 31) // 2
+    to, source = values(n), values(n)
+    yield "copy", f"{2 * n >> 20} MB", median_ms(lambda: to.copy_(source))
+
+
+def gemm():
+    shapes = [(33, 40, 24)] if SMALL else [
+        (8192, 8192, 8192), (4096, 4096, 6144), (4096, 4096, 4096), (4096, 4096, 28672),
+        (4096, 14336, 4096)]
+    for N, I, O in shapes:
+        x, w, dy = values(N, I), values(O, I), values(N, O)
+        y, dx, dw = torch.empty_like(dy), torch.empty_like(x), torch.empty_like(w)
+        shape = f"{N}x{I}x{O}"
+        yield "linear forward", shape, median_ms(lambda: torch.mm(x, w.t(), out=y))
+        yield "linear by input", shape, median_ms(lambda: torch.mm(dy, w, out=dx))
+        yield "linear by weight", shape, median_ms(lambda: torch.mm(dy.t(), x, out=dw))
+
+
+def backward(make, *inputs):
+    """Milliseconds of the backward of make(*inputs), whose forward is not timed."""
+    state = {}
+
+    def before():
+        for t in inputs:
+            t.grad = None
+        state["y"] = make(*inputs)
+        if "dy" not in state:
+            state["dy"] = torch.randn_like(state["y"])
+
+    return median_ms(lambda: state["y"].backward(state["dy"]), before)
+
+
+def passes():
+    N, C = (8, 256) if SMALL else (32768, 4096)
+    shape = f"{N}x{C}"
+    x, w = values(N, C), values(C)
+
+    def norm(x):
+        return F.rms_norm(x, (C,), w, 1e-5)
+
+    def swiglu(gate, up):
+        return F.silu(gate) * up
+
+    up = values(N, C)
+    yield "norm forward", shape, median_ms(lambda: norm(x))
+    yield "swiglu forward", shape, median_ms(lambda: swiglu(x, up))
+    a, b = values(N, C, grad=True), values(N, C, grad=True)
+    yield "norm backward", shape, backward(norm, a)
+    yield "swiglu backward", shape, backward(swiglu, a, b)
+    heads = x.view(N, C // 128, 128)
+    cos, sin = values(N, 1, 128), values(N, 1, 128)
+
+    def rope():
+        return heads * cos + torch.cat((-heads[..., 64:], heads[..., :64]), -1) * sin
+
+    yield "rope", shape, median_ms(rope)
+    ids = torch.arange(N, device=DEVICE) * 7 % N
+    yield "embedding forward", shape, median_ms(lambda: F.embedding(ids, x))
+    del a, b, up
+    p = values(N * C, dtype=torch.float32, grad=True)
+    p.grad = values(N * C, dtype=torch.float32)
+    optimizer = torch.optim.AdamW([p], lr=1e-4, fused=DEVICE == "cuda")
+    yield "adamw", shape, median_ms(optimizer.step)
+    yield "grad_norm", shape, median_ms(lambda: torch.linalg.vector_norm(p.grad))
+
+
+def attention():
+    cases = [(2, 33, 2, 1, 64)] if SMALL else [
+        (max(1, 16384 // n), n, 32, 8, D)
+        for D in (64, 128) for n in (1024, 2048, 4096, 8192, 16384, 32768)]
+    for B, N, H, KV, D in cases:
+        q, k, v = (values(B, N, heads, D).transpose(1, 2).requires_grad_() for heads in (H, KV, KV))
+
+        def forward(q, k, v):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+        shape = f"{B}x{N}x{H}x{KV}x{D}"
+        with torch.no_grad():
+            yield "attention forward", shape, median_ms(lambda: forward(q, k, v))
+        yield "attention backward", shape, backward(forward, q, k, v)
+
+
+def head():
+    S, C, V = (16, 32, 301) if SMALL else (8192, 4096, 128256)
+    x, w = values(S, C, grad=True), values(V, C, std=0.02)
+    target = torch.arange(S, device=DEVICE) * 7 % V
+
+    def step():
+        x.grad = w.grad = None
+        F.cross_entropy((x @ w.t()).float(), target, reduction="sum").backward()
+
+    yield "head frozen", f"{S}x{C}x{V}", median_ms(step)
+    w.requires_grad_()
+    yield "head trained", f"{S}x{C}x{V}", median_ms(step)
+
+
+def main():
+    found = {}
+    for name in sys.argv[1:]:
+        if name == "small":
+            continue
+        try:
+            for entry, shape, ms in globals()[name]():
+                found[f"{entry} {shape}"] = ms
+        except RuntimeError as e:  # out of memory among them: what follows in the part is left out
+            print(f"gpu_kernels: {name}: {e}", file=sys.stderr)
+        if DEVICE == "cuda":
+            torch.cuda.empty_cache()
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Runs of cria for tools/gpu-check: configs, data, steps and their time and memory."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+from gpu_check.machine import ROOT, Failed, Nvml, environment, program
+
+BASE = ROOT / "configs/quickstart/base"
+SEED = 42
+LLAMA3 = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+    "vocab_size": 128256, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
+    "max_position_embeddings": 8192, "initializer_range": 0.02, "attention_bias": False,
+    "mlp_bias": False, "bos_token_id": 0, "eos_token_id": 1, "torch_dtype": "bfloat16",
+}
+SHAPES = {
+    "1b": {**LLAMA3, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+           "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
+           "tie_word_embeddings": True},
+    "3b": {**LLAMA3, "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28,
+           "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128,
+           "tie_word_embeddings": True},
+    "8b": {**LLAMA3, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+           "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+           "tie_word_embeddings": False},
+    "toy": {**LLAMA3, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 1100,
+            "tie_word_embeddings": False},
+}
+
+
+class Bench:
+    """Where a part runs: its folder of scratch, the programs, how long it may take."""
+
+    def __init__(self, work, limit, emulated, device="cuda"):
+        self.work, self.emulated, self.device = Path(work), emulated, device
+        self.ends = time.monotonic() + limit
+        self.work.mkdir(parents=True, exist_ok=True)
+
+    def left(self):
+        return max(1.0, self.ends - time.monotonic())
+
+    def run(self, name, *arguments, codes=(0,), **more):
+        """Stdout of one of our programs; Failed where it ends otherwise."""
+        return self.command(program(name, self.emulated), *arguments, codes=codes, **more)
+
+    def command(self, *words, codes=(0,), env=None, cwd=ROOT, merged=False):
+        words = list(map(str, words))
+        try:
+            done = subprocess.run(words, env=dict(environment(), **(env or {})), cwd=cwd, text=True,
+                                  stdout=subprocess.PIPE, timeout=self.left(), errors="replace",
+                                  stderr=subprocess.STDOUT if merged else subprocess.PIPE)
+        except subprocess.TimeoutExpired as e:
+            said = (e.stdout or b"")[-400:]
+            said = said.decode(errors="replace") if isinstance(said, bytes) else said
+            raise Failed(f"{Path(words[0]).name} did not end in time; it said {said!r}") from e
+        if done.returncode not in codes:
+            said = (done.stdout + ("" if merged else done.stderr)).strip()[-1500:]
+            raise Failed(f"{' '.join([Path(words[0]).name, *words[1:4]])} ended with "
+                         f"{done.returncode}: {said}")
+        return done.stdout
+
+    # --- models and data ---
+
+    def model(self, shape):
+        """A folder with the config and a tokenizer, without weights (random_weights)."""
+        folder = self.work / f"model-{shape}"
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(SHAPES[shape]))
+        for file in BASE.glob("tokenizer*"):
+            shutil.copy(file, folder)
+        return folder
+
+    def text(self, documents, tokens):
+        """Plain text in documents of more than `tokens` tokens."""
+        path, rng = self.work / "text.jsonl", random.Random(1)
+        words = "the a sun moon river stone walks sings over under blue cold and but".split()
+        with path.open("w") as f:
+            for _ in range(documents):
+                f.write(json.dumps({"text": " ".join(rng.choices(words, k=tokens + 64))}) + "\n")
+        return path
+
+    def tasks(self, count=400):
+        """Instructions of the quickstart's kinds: train.jsonl, heldout/."""
+        self.run("quickstart_world", "tasks", count, self.work / "data")
+        return self.work / "data/train.jsonl"
+
+    def pairs(self, count=120):
+        self.run("quickstart_world", "pairs", 2 * count, count, self.work / "data")
+        return self.work / "data/pairs.jsonl"
+
+    def config(self, name, **own):
+        values = {
+            "model_name_or_path": str(BASE), "output_dir": str(self.work / name),
+            "overwrite_output_dir": True, "device": self.device, "learning_rate": 1e-4,
+            "lr_scheduler_type": "constant", "gradient_checkpointing": "none", "logging_steps": 1,
+            "save_steps": "none", "report_to": "none", "sample_prompts": "none", "seed": SEED, **own}
+        path = self.work / f"{name}.yaml"
+        path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items()))
+        return path
+
+    # --- runs ---
+
+    def train(self, config, *overrides):
+        """Runs to its end; the logged steps."""
+        self.run("cria", "train", config, *overrides)
+        return read_metrics(config.with_suffix(""))
+
+    def steps(self, config, count, limit):
+        """The first `count` steps, or as many as come in `limit` seconds; then the run is killed,
+        since what a run saves is no part of a step. Returns seconds a step, the first two left
+        out, tokens a second, and the most bytes the GPU held more than before."""
+        folder = config.with_suffix("")
+        shutil.rmtree(folder, ignore_errors=True)
+        nvml, began = Nvml(), time.monotonic()
+        before = peak = nvml.used()
+        log = (self.work / "train.log").open("wb")
+        process = subprocess.Popen([str(program("cria", self.emulated)), "train", str(config)],
+                                   cwd=ROOT, env=environment(), stdout=log, stderr=log)
+        rows, first = [], None
+        try:
+            while process.poll() is None and len(rows) < count and time.monotonic() < began + limit:
+                time.sleep(0.02)
+                rows = read_metrics(folder)
+                first = first or (rows and time.monotonic() - began) or None
+                if before is not None:
+                    peak = max(peak, nvml.used())
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+            log.close()
+        rows = read_metrics(folder)
+        if len(rows) < 3:
+            said = (self.work / "train.log").read_text(errors="replace").strip()[-800:]
+            raise Failed(f"{config.stem}: {len(rows)} steps in {time.monotonic() - began:.0f} s: "
+                         f"{said}")
+        rates = [row["tokens_per_second"] for row in rows[2:]]
+        return {"steps": len(rows), "tokens_per_second": median(rates), "rates": rates,
+                "first_step_s": first, "loss": [row["loss"] for row in rows],
+                "peak_bytes": None if before is None else peak - before}
+
+    def plan(self, config):
+        return json.loads(self.run("cria", "plan", config, "--json"))
+
+    def peer(self, script, *arguments):
+        """The JSON that a peer's program ends with."""
+        out = self.command(sys.executable, ROOT / "tools/bench_peer" / script, *arguments,
+                           env={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+                                "PYTHONPATH": f"{ROOT / 'site'}:{os.environ.get('PYTHONPATH', '')}",
+                                "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")})
+        return json.loads(out.strip().split("\n")[-1])
+
+
+def read_metrics(folder):
+    """Logged steps that have a training loss; a line that is being written is left out."""
+    path = Path(folder) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    return [row for row in rows if "loss" in row]
+
+
+def file_hash(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def relative_error(values, wanted):
+    """|values - wanted| / |wanted|, over the vector."""
+    above = sum((a - b) ** 2 for a, b in zip(values, wanted, strict=True))
+    return (above / sum(b * b for b in wanted)) ** 0.5

@@ -204,6 +204,14 @@ static enum status unknown_format(const char *path, const char *name, struct err
     return err_hint(e, "known are %s", known);
 }
 
+/* Without a template a text is learned as it is, also one with turns in it. */
+static const struct format *as_read(const struct prepare_options *o, size_t i,
+                                    const struct format *found)
+{
+    int talks = o->template || o->sources[i].template;
+    return talks || strcmp(found->name, "guanaco") != 0 ? found : format_find("text");
+}
+
 static enum status choose_format(const struct prepare_options *o, size_t i,
                                  struct prepare_source_report *s, struct err *e)
 {
@@ -212,6 +220,7 @@ static enum status choose_format(const struct prepare_options *o, size_t i,
     if (s->detected) {
         const struct jsonl_options options = reading(o, i);
         TRY(format_detect(s->path, &options, &o->sources[i].names, &s->format, e));
+        s->format = as_read(o, i, s->format);
         log_notice("%s: format %s %s", s->path, s->format->name, s->format->fields);
         return OK;
     }

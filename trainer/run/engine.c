@@ -59,7 +59,7 @@ static enum status open_device(struct engine *g, struct err *e)
     const char *name = o->device;
     struct err why = {0};
     if (!strcmp(name, "auto")) name = device_best(&why);
-    if (why.code) log_notice("computing on the CPU: %s", why.message);
+    if (why.code && o->train) log_notice("computing on the CPU: %s", why.message);
     if (o->fp32) return device_open_type(&g->device, name, DTYPE_F32, o->threads, e);
     return device_open(&g->device, name, o->threads, e);
 }

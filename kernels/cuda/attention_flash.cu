@@ -11,11 +11,21 @@
  */
 #include "kernels/cuda/attention_flash.cuh"
 
-/* Of a thread's rows: the largest score, and this lane's part of the sum, in shared memory (row r
- * at sum[r * THREADS]): with D = 128 all else fills 255 registers. */
+/* Of a thread's rows: the largest score, and this lane's part of the sum. Where all else fills 255
+ * registers the sums lie in shared memory, row r at sums[r * THREADS]. */
 template <class S> struct softmax_state {
-    float top[S::ROWS], *sum;
+    enum { SHARED_SUMS = S::D == 128 && S::M == 2 };
+    enum { SHARED_BYTES = SHARED_SUMS ? S::ROWS * S::THREADS * (int)sizeof(float) : 0 };
+    float top[S::ROWS], own[SHARED_SUMS ? 1 : S::ROWS], *sums;
 };
+
+template <class S> DEVICE float &sum_of(struct softmax_state<S> &state, int r)
+{
+    if constexpr (softmax_state<S>::SHARED_SUMS)
+        return state.sums[r * S::THREADS];
+    else
+        return state.own[r];
+}
 
 DEVICE float quad_max(float v)
 {
@@ -53,7 +63,7 @@ DEVICE void take_softmax(struct softmax_state<S> &state, typename S::scores &sco
             sum += c[0] + c[1];
         }
         state.top[r] = most;
-        state.sum[r * S::THREADS] = state.sum[r * S::THREADS] * keep + sum;
+        sum_of(state, r) = sum_of(state, r) * keep + sum;
         UNROLL for (int n = 0; n < S::D / 8; n++)
         {
             o[r / 2][n][r % 2 * 2] *= keep;
@@ -67,13 +77,13 @@ DEVICE void take_softmax(struct softmax_state<S> &state, typename S::scores &sco
 template <class S>
 DEVICE void put_outputs(const struct kern_attention &a, const struct line_group &group,
                         const struct line_block &b, unsigned char *tile, typename S::sums &o,
-                        const struct softmax_state<S> &state)
+                        struct softmax_state<S> &state)
 {
     size_t row = query_row(a, b);
     float factor[S::ROWS];
     UNROLL for (int r = 0; r < S::ROWS; r++)
     {
-        float sum = quad_sum(state.sum[r * S::THREADS]);
+        float sum = quad_sum(sum_of(state, r));
         int32_t n = b.first + row_held<S>(r), line = row_of(group, n);
         factor[r] = 1 / sum;
         if (a.lse && lane_id() % 4 == 0 && row_held<S>(r) < b.count)
@@ -104,9 +114,8 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
     struct softmax_state<S> state;
     typename S::sums o;
     clear_sums<S>(o);
-    state.sum = (float *)(kept + 1) + threadIdx.x;
-    UNROLL for (int r = 0; r < S::ROWS; r++) state.top[r] = -INFINITY,
-                                             state.sum[r * S::THREADS] = 0;
+    state.sums = (float *)(kept + 1) + threadIdx.x;
+    UNROLL for (int r = 0; r < S::ROWS; r++) state.top[r] = -INFINITY, sum_of(state, r) = 0;
     fetch_rows<S, true, S::R>(q, queries, group, b.first, b.count);
     fetch_rows<S, false, S::C>(k, keys_of<S>(a.k, a.ldk, b), group, walk.row, walk.left);
     copy_async_commit();
@@ -140,8 +149,8 @@ static void forward(struct device *d, const struct kern_attention *a, void *scra
     const struct attention_tile *tiles = flash_sort_tiles(d, scratch, a, FLASH_LINES, S::R);
     int32_t blocks = flash_max_tiles(a, FLASH_LINES, S::R) * a->KV;
     launch(d, "attention forward", flash_forward<S>, (unsigned)blocks, S::THREADS,
-           S::STAY + 2 * S::PASS + sizeof(struct line_block) + S::ROWS * S::THREADS * sizeof(float),
-           *a, flash_group(a), tiles);
+           S::STAY + 2 * S::PASS + sizeof(struct line_block) + softmax_state<S>::SHARED_BYTES, *a,
+           flash_group(a), tiles);
 }
 
 void cuda_flash_attention_forward(struct device *d, const struct kern_attention *a, void *scratch)

@@ -35,17 +35,17 @@
  * rows of a chunk (ldmatrix) and eight chunks of a row (cp.async) meet eight different groups of
  * banks.
  *
- * Sizes: rows that stay and that pass at a time, threads, KB of shared memory, blocks an SM;
+ * Sizes: rows that stay and that pass at a time, threads, KiB of shared memory, blocks an SM;
  * registers by ptxas 13.0 for sm_80, sm_89, sm_90a (no spills; tools/kernel-report lists them).
- *   forward          D  64   128 x 64   128   34   2   214 214 220
+ *   forward          D  64   128 x 64   128   33   2   215 219 220
  *                    D 128   128 x 64   128   67   2   255 255 255
- *                    small    64 x 64   128   50   2   165 165 170
+ *                    small    64 x 64   128   49   2   168 168 181
  *   key_gradients    D  64   128 x 32   128   49   2   248 248 246
- *                    D 128   128 x 64   256  129   1   255 255 254
+ *                    D 128   128 x 64   256  130   1   255 255 254
  *                    small   128 x 32   256   97   1   224 224 232
- *   query_gradients  D  64   128 x 32   128   48   2   198 198 195
- *                    D 128   128 x 64   256  128   1   198 198 197
- *                    small   128 x 32   256   96   1   167 167 168
+ *   query_gradients  D  64   128 x 32   128   49   2   198 198 195
+ *                    D 128   128 x 64   256  129   1   198 198 197
+ *                    small   128 x 32   256   97   1   167 167 168
  *
  * Cost. FLOPs a visible pair and query head: forward 4 D, backward 14 D (10 D is what others
  * count). C keys and values (4 C D bytes) from L2 serve R lines: R FLOPs a byte, 128, where an A100
@@ -342,14 +342,17 @@ DEVICE void hide_keys(typename S::scores &scores, const struct key_walk &w,
 
 /* --- host --- */
 
-/* The sizes of the forward kernel, chosen here alone: heads, and what shared memory a block may
- * have (sm_80 163 KB, sm_89 99, sm_90 227). FLASH_64    four warps of 32 lines, 64 keys a step: 34
- * KB, two blocks an SM by registers. For three, 168 registers are too few, and so are 255 for 128
- * keys a step FLASH_128   the same is 67 KB: two blocks an SM. Eight warps of 16 lines would read
- * every fragment of K and V twice as often; 128 keys a step want more than 255 registers
- *   FLASH_SMALL where two such blocks find no room: 64 lines, 49 KB. The 4090's tensor cores take
- *               twice as long for a product, so that shared memory keeps up with 16 lines a warp.
- *               Also where there are few lines, as in decoding.
+/* The sizes of the forward kernel, chosen here alone: by head size, and by the shared memory that a
+ * block may have (sm_80 163 KB, sm_89 99, sm_90 227).
+ *
+ *   FLASH_64     four warps of 32 lines, 64 keys a step: 33 KB, two blocks an SM by registers. For
+ *                three, 168 registers are too few, and so are 255 for 128 keys a step
+ *   FLASH_128    the same is 67 KB: two blocks an SM. Eight warps of 16 lines would read every
+ *                fragment of K and V twice as often; 128 keys a step want more than 255 registers
+ *   FLASH_SMALL  where two such blocks find no room: 64 lines, 49 KB, of which an SM of sm_89
+ *                holds two (51200 bytes each, 1024 of them the system's). The 4090's tensor cores
+ *                take twice as long for a product, so that shared memory keeps up with 16 lines a
+ *                warp. Also where there are few lines, as in decoding
  */
 enum flash_forward { FLASH_64, FLASH_128, FLASH_SMALL };
 enum { FLASH_FEWEST_ROWS = 64 }; /* of their tiles */
@@ -380,11 +383,13 @@ static inline enum flash_forward flash_forward_size(const struct device *d,
         }                                             \
     } while (0)
 
-/* The sizes of both backward kernels: 128 rows stay, in two tiles. Each thread of key_gradients
- * holds two sums and two scores. FLASH_BACKWARD_64     32 lines a step, four warps of 32 keys: 192
- * registers of sums and scores, 48 KB: two blocks an SM; 64 lines want 256 registers
+/* The sizes of both backward kernels: 128 rows stay, in two tiles. A thread of key_gradients holds
+ * two sums and two scores.
+ *
+ *   FLASH_BACKWARD_64     32 lines a step, four warps of 32 keys: 192 registers of sums and scores,
+ *                         49 KB: two blocks an SM; 64 lines want 256 registers
  *   FLASH_BACKWARD_128    two sums leave registers for 16 keys a warp: eight warps, 64 lines a
- *                         step, 129 KB: one block
+ *                         step, 130 KB: one block
  *   FLASH_BACKWARD_SMALL  the same with 32 lines a step, 97 KB, for sm_89
  */
 enum flash_backward { FLASH_BACKWARD_64, FLASH_BACKWARD_128, FLASH_BACKWARD_SMALL };

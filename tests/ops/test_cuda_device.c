@@ -339,10 +339,15 @@ static void test_stochastic_rounding(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_finding),    cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_floats),     cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_refusal),    cmocka_unit_test(test_masters),
-        cmocka_unit_test(test_misaligned), cmocka_unit_test(test_stochastic_rounding),
+        cmocka_unit_test(test_finding),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_floats),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_refusal),
+        cmocka_unit_test(test_masters),
+        cmocka_unit_test(test_misaligned),
+        cmocka_unit_test(test_stochastic_rounding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* Every real data file is prepared, and what becomes of its records is what an independent count
- * says (tools/golden/datasets.py): format, records, kept, documents, each reason, and of the chats
+ * says (tools/golden/records.py): format, records, kept, documents, each reason, and of the chats
  * what each template trains, text by text. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 """Makes tests/golden/datasets.json: what becomes of every record of the real data files, counted
 apart from cria, and what of the chats is trained.
 
-    python tools/golden/datasets.py [SHARED]
+    python tools/golden/records.py [SHARED]
 
 SHARED is the folder with data (default: CRIA_SHARED, or ../shared/data beside the checkout). Per
 file: its format, how many records it has, how many are kept, the documents made of them, why

@@ -86,7 +86,7 @@ static struct html chart_page(const double *x, const double *y, size_t n, int fr
     struct html h;
     struct err e = {0};
     struct chart_series series = {"loss", 0, x, y, n, 0};
-    html_begin(&h, "a <page> & \"more\"", 1);
+    html_begin(&h, "a <page> & \"more\"", HTML_CHARTS);
     chart_write(&h, &(struct chart){"loss", &series, 1, from_zero});
     CHECK_OK(html_end(&h, &e), &e);
     const char *trouble = markup_trouble(h.text.data, h.text.len);
@@ -176,7 +176,7 @@ static void build(struct html *h)
 {
     static const double x[] = {1, 2, 3}, y[] = {3, 2, 1};
     struct chart_series series = {"loss", 0, x, y, 3, 1};
-    html_begin(h, "title", 1);
+    html_begin(h, "title", HTML_CHARTS | HTML_SEARCH);
     chart_write(h, &(struct chart){"loss", &series, 1, 0});
     html_table(h, "a|#b");
     html_fact(h, "name", "value");

@@ -271,7 +271,7 @@ static void test_dataset(void **state)
     assert_non_null(strstr(page.data, "&lt;/script&gt;") || strstr(page.data, "&lt;</span>")
                         ? page.data
                         : NULL);
-    assert_null(strstr(page.data, "<script"));
+    assert_int_equal(count(page.data, "<script"), 1); /* ours */
     assert_non_null(strstr(page.data, "<mark class=sp title=\"2\">&lt;/s&gt;</mark>"));
     buf_free(&page);
     json_t *all = show_json(&o), *shown = json_object_get(all, "shown");

@@ -6,12 +6,13 @@
 
 #include "base/io.h"
 #include "cli/cli.h"
+#include "cli/pager.h"
 #include "cli/progress.h"
 #include "cli/watch.h"
 #include "run/inspect.h"
 
 #define SHOWN 5        /* documents unless --limit says otherwise */
-#define SHOWN_HTML 100 /* the same on a page */
+#define SHOWN_MANY 100 /* the same on a page, and where one can leaf through them */
 #define TEXT_MAX ((size_t)1 << 30)
 
 static const char about[] =
@@ -20,11 +21,18 @@ static const char about[] =
     "key=value overrides: then its data is prepared into the cache, and its tokenizer is known.\n"
     "A dataset file holds ids and its tokenizer's hash, not the tokenizer: to see texts, name it\n"
     "with --tokenizer. Trained tokens are bold and green; where colours are off (no terminal, or\n"
-    "NO_COLOR is set) they stand {+between such marks+}.";
+    "NO_COLOR is set) they stand {+between such marks+}. In a terminal the text goes through "
+    "$PAGER\n"
+    "(less -R; PAGER=cat for none).\n\n"
+    "All documents are audited: lengths and trained shares as histograms, what each source gives,\n"
+    "what max_length cuts, documents that are there twice, texts and prompts that sources, or "
+    "what\n"
+    "is trained on and what is held out (of a config), have in common. The page searches its\n"
+    "documents by text, source, truncated and duplicate.";
 
 struct request {
     const char *html, *tokenizer;
-    int64_t limit, from;
+    int64_t limit, from, max_length;
     int json, tokens;
 };
 
@@ -54,7 +62,7 @@ static enum status show(struct inspection *in, const struct request *r, struct e
     } else if (!s && !r->html) {
         s = inspect_text(in, &look, &text, e);
     }
-    if (!s) fwrite(text.data ? text.data : "", 1, text.len, stdout);
+    if (!s && text.len) s = r->json ? pager_skip(&text, e) : pager_show(&text, e);
     buf_free(&text);
     return s;
 }
@@ -67,6 +75,7 @@ static enum status inspect(const struct request *r, const struct cli_args *args,
     struct inspect_options o = {.path = path,
                                 .watcher = &watch_preparing,
                                 .tokenizer = r->tokenizer,
+                                .max_length = (int32_t)r->max_length,
                                 .from = r->from,
                                 .limit = r->limit};
     enum status s = OK;
@@ -75,6 +84,9 @@ static enum status inspect(const struct request *r, const struct cli_args *args,
         if (r->tokenizer)
             s = err_set(e, ERR_CONFIG,
                         "--tokenizer is for dataset files; the config names its own");
+        if (!s && r->max_length)
+            s = err_set(e, ERR_CONFIG, "--max-length is for dataset files; add max_length=%lld",
+                        (long long)r->max_length);
         if (!s) s = config_load(&c, path, args->positional + 1, args->num_positional - 1, e);
     } else if (args->num_positional > 1) {
         s = err_set(e, ERR_CONFIG, "one path at a time; key=value goes with a config");
@@ -92,8 +104,9 @@ enum status verb_inspect(const struct cli_verb *v, int argc, char **argv, struct
     struct cli_option options[] = {
         {"--html", CLI_TEXT, &r.html, "F.html", "write a page that needs nothing else", 0},
         {"--json", CLI_FLAG, &r.json, NULL, "one JSON object on stdout", 0},
-        {"--limit", CLI_INT, &r.limit, "N", "documents shown (5; 100 on a page)", 0},
+        {"--limit", CLI_INT, &r.limit, "N", "documents shown (5; 100 on a page or in a pager)", 0},
         {"--from", CLI_INT, &r.from, "N", "the first document shown; they count from 0", 0},
+        {"--max-length", CLI_INT, &r.max_length, "N", "count what would be cut behind N tokens", 0},
         {"--tokens", CLI_FLAG, &r.tokens, NULL, "show where tokens begin and end", 0},
         {"--tokenizer", CLI_TEXT, &r.tokenizer, "DIR", "model directory or tokenizer file", 0},
     };
@@ -106,6 +119,8 @@ enum status verb_inspect(const struct cli_verb *v, int argc, char **argv, struct
         return err_hint(e, "cria inspect %s", v->usage);
     }
     if (r.limit < -1) return err_set(e, ERR_CONFIG, "--limit must be 0 or more");
-    if (r.limit < 0) r.limit = r.html ? SHOWN_HTML : SHOWN;
+    if (r.max_length < 0 || r.max_length > INT32_MAX)
+        return err_set(e, ERR_CONFIG, "--max-length must be 0 (not looked at) to %d", INT32_MAX);
+    if (r.limit < 0) r.limit = r.html || (!r.json && pager_wanted()) ? SHOWN_MANY : SHOWN;
     return inspect(&r, &args, e);
 }

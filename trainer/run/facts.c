@@ -7,6 +7,7 @@
 #include "data/tokenizer/utf8.h"
 
 #define COLUMNS_MAX 24
+#define BAR_COLUMNS 30 /* of a histogram's largest bar in a terminal */
 #define CELL_MAX ((size_t)1 << 20)
 
 json_t *facts_real(double v)
@@ -54,6 +55,27 @@ static const char *heading(const char *key, char out[64])
 static int is_table(const json_t *v)
 {
     return json_is_array(v) && json_is_object(json_array_get(v, 0));
+}
+
+/* The largest count of a histogram; 0: the table is none. */
+static json_int_t histogram_top(const json_t *table)
+{
+    const json_t *first = json_array_get(table, 0), *row;
+    json_int_t top = 0;
+    size_t i;
+    if (json_object_size(first) != 2 || !json_is_integer(json_object_get(first, "documents")))
+        return 0;
+    json_array_foreach(table, i, row)
+    {
+        json_int_t n = json_integer_value(json_object_get(row, "documents"));
+        if (n > top) top = n;
+    }
+    return top;
+}
+
+static double bar_of(const json_t *row, json_int_t top)
+{
+    return (double)json_integer_value(json_object_get(row, "documents")) / (double)top;
 }
 
 static int is_inner(const json_t *v) { return json_is_object(v) || is_table(v); }
@@ -139,8 +161,15 @@ static enum status list_text(const json_t *object, int top, struct buf *out)
     return s;
 }
 
+static enum status bar_text(double share, struct buf *out)
+{
+    TRY(buf_puts(out, "  "));
+    for (int i = 0; i < (int)ceil(share * BAR_COLUMNS); i++) TRY(buf_puts(out, "█"));
+    return OK;
+}
+
 static enum status row_text(const json_t *row, const char *const *keys, const int *widths, int n,
-                            struct buf *cell, struct buf *out)
+                            json_int_t top, struct buf *cell, struct buf *out)
 {
     TRY(buf_puts(out, "  "));
     for (int k = 0; k < n; k++) {
@@ -150,6 +179,7 @@ static enum status row_text(const json_t *row, const char *const *keys, const in
         TRY(put_cell(out, cell->data, k + 1 < n || is_column_of_numbers(v) ? widths[k] : 0,
                      is_column_of_numbers(v)));
     }
+    if (top) TRY(bar_text(bar_of(row, top), out));
     return buf_putc(out, '\n');
 }
 
@@ -179,6 +209,7 @@ static enum status table_text(const json_t *table, struct buf *cell, struct buf 
 {
     const char *keys[COLUMNS_MAX];
     int widths[COLUMNS_MAX], n = columns_of(table, keys);
+    json_int_t top = histogram_top(table);
     size_t all = json_array_size(table), rows = all < FACTS_ROWS_MAX ? all : FACTS_ROWS_MAX;
     TRY(measure(table, keys, n, rows, widths, cell));
     TRY(buf_puts(out, "  "));
@@ -189,7 +220,7 @@ static enum status table_text(const json_t *table, struct buf *cell, struct buf 
     }
     TRY(buf_putc(out, '\n'));
     for (size_t i = 0; i < rows; i++)
-        TRY(row_text(json_array_get(table, i), keys, widths, n, cell, out));
+        TRY(row_text(json_array_get(table, i), keys, widths, n, top, cell, out));
     return rows < all ? buf_printf(out, "  ... %zu more\n", all - rows) : OK;
 }
 
@@ -250,6 +281,7 @@ static void table_html(struct html *h, const json_t *table)
 {
     const char *keys[COLUMNS_MAX];
     int n = columns_of(table, keys);
+    json_int_t top = histogram_top(table);
     size_t i;
     json_t *row;
     html_put(h, "<div class=wide><table><thead><tr>");
@@ -259,6 +291,7 @@ static void table_html(struct html *h, const json_t *table)
         html_string(h, keys[k]);
         html_put(h, "</th>");
     }
+    if (top) html_put(h, "<th scope=col>of the largest</th>");
     html_put(h, "</tr></thead><tbody>\n");
     json_array_foreach(table, i, row)
     {
@@ -269,6 +302,7 @@ static void table_html(struct html *h, const json_t *table)
             put_value(h, v);
             html_put(h, "</td>");
         }
+        if (top) html_bar(h, bar_of(row, top));
         html_put(h, "</tr>\n");
     }
     html_put(h, "</tbody></table></div>\n");

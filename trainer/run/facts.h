@@ -3,9 +3,9 @@
  * One object says what there is to say; --json prints it, these two lay it out. A member that is
  * an object becomes a heading with a list of names and values; an array of objects becomes a
  * table, whose columns are the members of its first row; an array of numbers or words is joined
- * by commas; all else is a name and a value. Numbers are given with separators, underscores in
- * names and headings become spaces, members named "kind" and "path" at the top are the caller's to
- * show.
+ * by commas; a table of two columns, the second of documents, is a histogram and has bars; all else
+ * is a name and a value. Numbers are given with separators, underscores in names and headings
+ * become spaces, members named "kind" and "path" at the top are the caller's to show.
  */
 #ifndef CRIA_RUN_FACTS_H
 #define CRIA_RUN_FACTS_H

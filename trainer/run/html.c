@@ -81,11 +81,19 @@ static const char style[] =
     ".sp{font-weight:700;direction:ltr;unicode-bidi:isolate}"
     "#tokens:checked~* .t span:not(.c),#tokens:checked~* .t mark{outline:1px solid var(--line);"
     "outline-offset:-1px}#tokens:checked~* .t mark{outline-color:var(--good-line)}"
+    "[hidden]{display:none!important}"
+    ".find{display:flex;flex-wrap:wrap;gap:.5rem 1.2rem;align-items:center;margin:.4rem 0 .8rem;"
+    "position:sticky;top:0;z-index:1;background:var(--ground);padding:.5rem 0}"
+    ".find input,.find select{font:inherit;color:inherit;background:var(--panel);"
+    "border:1px solid var(--line);border-radius:.3rem;padding:.1rem .4rem;max-width:100%}"
+    ".find output{color:var(--faint);margin-left:auto;font-variant-numeric:tabular-nums}"
+    ".cut{display:block;border-top:2px dashed var(--b);color:var(--b);font:600 .8rem "
+    "system-ui,sans-serif}"
     "@media(max-width:40rem){svg text{font-size:19px}main{padding:1rem .8rem 3rem}}"
     "@media print{.prompt,.answers .t{max-height:none}section{break-inside:avoid-page}}";
 
 /* Where the pointer is over a chart, the values of the nearest step; the tables say the same. */
-static const char script[] =
+static const char chart_script[] =
     "document.querySelectorAll('svg[data-x0]').forEach(function(s){"
     "var d=s.dataset,lines=[],f=s.closest('figure'),o=f.querySelector('output'),was=o.textContent,"
     "c=s.querySelector('.cursor');"
@@ -102,6 +110,24 @@ static const char script[] =
     "c.setAttribute('x2',cx);c.removeAttribute('visibility')});"
     "s.addEventListener('pointerleave',function(){o.textContent=was;"
     "c.setAttribute('visibility','hidden')})});";
+
+/* Documents are matched as they read, without regard to case and white space. */
+static const char search_script[] =
+    "(function(){function id(s){return document.getElementById('find'+s)}"
+    "function plain(s){return s.toLowerCase().replace(/[\\s\\u21b5]+/g,' ')}"
+    "var form=id(''),q=id('-text'),src=id('-source'),cut=id('-cut'),copy=id('-copy'),"
+    "out=id('-count'),docs=[].slice.call(document.querySelectorAll('article.doc')),texts=[];"
+    "function "
+    "text(i){if(texts[i]===undefined)texts[i]=plain(docs[i].querySelector('h3').textContent"
+    "+' '+[].map.call(docs[i].querySelectorAll('.t'),function(t){return t.textContent}).join(' '));"
+    "return texts[i]}"
+    "function find(){var want=plain(q.value).trim(),n=0;docs.forEach(function(d,i){"
+    "var f=' '+d.dataset.flags+' ',ok=(!src.value||d.dataset.source===src.value)&&"
+    "(!cut.checked||f.indexOf(' cut ')>=0)&&(!copy.checked||f.indexOf(' copy ')>=0)&&"
+    "(!want||text(i).indexOf(want)>=0);d.hidden=!ok;n+=ok});"
+    "out.textContent=n+' of '+docs.length+' documents on this page'}"
+    "form.hidden=false;form.addEventListener('input',find);form.addEventListener('change',find);"
+    "form.addEventListener('submit',function(e){e.preventDefault()});find()})();";
 
 /* --- text --- */
 
@@ -266,11 +292,10 @@ void html_begin(struct html *h, const char *title, int scripts)
 enum status html_end(struct html *h, struct err *e)
 {
     html_put(h, "</main>\n");
-    if (h->scripts) {
-        html_put(h, "<script>");
-        html_put(h, script);
-        html_put(h, "</script>\n");
-    }
+    if (h->scripts) html_put(h, "<script>");
+    if (h->scripts & HTML_CHARTS) html_put(h, chart_script);
+    if (h->scripts & HTML_SEARCH) html_put(h, search_script);
+    if (h->scripts) html_put(h, "</script>\n");
     html_put(h, "</body>\n</html>\n");
     return h->failed ? err_set(e, h->failed, "no room for the page") : OK;
 }

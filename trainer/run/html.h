@@ -1,7 +1,7 @@
 /* html.h - pages that need nothing but themselves: escaping, the frame, small parts.
  *
  *     struct html h;
- *     html_begin(&h, "title", 0);
+ *     html_begin(&h, "title", 0);         or HTML_CHARTS, HTML_SEARCH
  *     html_put(&h, "<p>");
  *     html_string(&h, text);            any bytes, escaped
  *     html_put(&h, "</p>");
@@ -31,7 +31,13 @@ struct html {
     int scripts;
 };
 
-/* Doctype to <main>, title as heading. scripts: the page has charts that answer to a pointer. */
+enum html_script {
+    HTML_CHARTS = 1, /* charts answer to a pointer */
+    HTML_SEARCH = 2, /* #find shows those articles of class doc that hold #find-text, are of
+                        #find-source (data-source), and have the data-flags that are checked */
+};
+
+/* Doctype to <main>, title as heading. scripts: enum html_script, any. */
 void html_begin(struct html *h, const char *title, int scripts);
 /* </main> to the end. ERR_MEMORY, ERR_FORMAT (larger than HTML_MAX). */
 MUST_CHECK enum status html_end(struct html *h, struct err *e);

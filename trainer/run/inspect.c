@@ -33,16 +33,33 @@ static enum status open_directory(struct inspection *in, struct err *e)
                        "or an adapter");
 }
 
+/* What a run would evaluate on, beside what it would train on. */
+static enum status put_held_out(struct inspection *in, const struct mix *m,
+                                struct dataset_request r, struct err *e)
+{
+    struct store *store = NULL;
+    struct audit eval = {0};
+    if (!r.config->eval_dataset.n) return audit_held_out(&in->audit, m, NULL, in->facts, e);
+    r.key = KEY_eval_dataset;
+    enum status s = dataset_open(&store, &r, e);
+    if (!s) s = audit_open(&eval, store, in->audit.max_length, e);
+    if (!s) s = audit_held_out(&in->audit, m, &eval, in->facts, e);
+    audit_free(&eval);
+    store_close(store);
+    return s;
+}
+
 /* What a run would take of each source. */
-static enum status put_mixture(struct inspection *in, struct err *e)
+static enum status put_mixture(struct inspection *in, struct dataset_request r, struct err *e)
 {
     struct mix mix;
     TRY(mixture_make(&mix, in->options.config, in->store, e));
-    json_t *list = mixture_json(&mix, in->store);
+    enum status s = OK;
+    if (json_object_set_new(in->facts, "mixture", mixture_json(&mix, in->store)))
+        s = err_set(e, ERR_MEMORY, "no memory for the facts");
+    if (!s) s = put_held_out(in, &mix, r, e);
     mix_free(&mix);
-    if (json_object_set_new(in->facts, "mixture", list))
-        return err_set(e, ERR_MEMORY, "no memory for the facts");
-    return OK;
+    return s;
 }
 
 static enum status open_config(struct inspection *in, struct err *e)
@@ -54,9 +71,10 @@ static enum status open_config(struct inspection *in, struct err *e)
     enum status s = dataset_tools(c, &in->tokenizer, &template, e);
     struct dataset_request r = {c, KEY_datasets, in->tokenizer, template, in->options.watcher};
     if (!s) s = dataset_open(&in->store, &r, e);
-    template_close(template);
     if (!s) s = inspect_dataset(in, e);
-    return s ? s : put_mixture(in, e);
+    if (!s) s = put_mixture(in, r, e);
+    template_close(template);
+    return s;
 }
 
 static int is_raw(const char *path)
@@ -93,6 +111,7 @@ enum status inspect_open(struct inspection *in, const struct inspect_options *o,
 void inspect_close(struct inspection *in)
 {
     json_decref(in->facts);
+    audit_free(&in->audit);
     store_close(in->store);
     tokenizer_close(in->tokenizer);
     *in = (struct inspection){0};
@@ -118,25 +137,19 @@ enum status inspect_text(struct inspection *in, const struct inspect_look *look,
     return in->store ? inspect_documents_text(in, look, out, e) : OK;
 }
 
-/* The facts; of a dataset with prepare's account in place of what it says better. */
+/* The facts; of a dataset prepare's account, of records, behind those of its documents. */
 static void write_facts(struct html *h, const struct inspection *in)
 {
     const char *text = in->store ? store_info(in->store)->report : "{}";
-    json_t *report = NULL, *facts = json_copy(in->facts);
+    json_t *report = NULL;
     struct err ignored = {0};
     if (json_parse_text(text, strlen(text), "report", &report, &ignored)) report = NULL;
-    int known = json_is_object(json_object_get(report, "total"));
-    if (known) {
-        json_object_del(facts, "sources");
-        json_object_del(facts, "lengths");
-    }
-    facts_html(h, facts);
-    if (known) {
+    facts_html(h, in->facts);
+    if (json_is_object(json_object_get(report, "total"))) {
         html_section(h, "records");
         html_data(h, report);
         html_close(h);
     }
-    json_decref(facts);
     json_decref(report);
 }
 
@@ -145,7 +158,7 @@ enum status inspect_html(struct inspection *in, const char *path, struct err *e)
     struct html h;
     const char *slash = strrchr(fact(in, "path"), '/');
     enum status s = OK;
-    html_begin(&h, slash && slash[1] ? slash + 1 : fact(in, "path"), 0);
+    html_begin(&h, slash && slash[1] ? slash + 1 : fact(in, "path"), in->store ? HTML_SEARCH : 0);
     html_put(&h, "<p class=faint>");
     html_string(&h, fact(in, "kind"));
     html_put(&h, " <bdi>");

@@ -6,8 +6,8 @@
  *
  * Of a dataset, besides the facts, documents are shown token by token, what is trained set off.
  * The file holds ids and the hash of its tokenizer, not the tokenizer: it has to be named (or a
- * config, which names it); without one, ids are shown. A directory with adapter_config.json is an
- * adapter, one with config.json a model.
+ * config, which names it); without one, ids are shown. All documents are audited (audit.h). A
+ * directory with adapter_config.json is an adapter, one with config.json a model.
  */
 #ifndef CRIA_RUN_INSPECT_H
 #define CRIA_RUN_INSPECT_H
@@ -18,6 +18,7 @@
 #include "config/config.h"
 #include "data/store/store.h"
 #include "data/tokenizer/tokenizer.h"
+#include "run/audit.h"
 #include "run/dataset.h"
 
 struct inspect_options {
@@ -25,6 +26,7 @@ struct inspect_options {
     const struct config *config; /* its datasets are prepared into the cache; NULL: by path */
     const struct dataset_watcher *watcher; /* sees that; NULL */
     const char *tokenizer;                 /* directory or file; NULL: none, or the config's */
+    int32_t max_length;  /* of what is cut; 0: the config's, or what the file was prepared with */
     int64_t from, limit; /* first document shown (0: the first of all), and how many */
 };
 
@@ -32,6 +34,7 @@ struct inspection {
     struct inspect_options options;
     json_t *facts;
     struct store *store;         /* of a dataset */
+    struct audit audit;          /* of a dataset */
     struct tokenizer *tokenizer; /* of a dataset, if it is known */
 };
 

@@ -8,8 +8,6 @@
 #include "run/inspect.h"
 #include "run/token_view.h"
 
-/* Lengths up to 32, 64, ... 32768, 65536, and beyond: as prepare counts them. */
-#define BUCKETS 12
 #define LABEL 11 /* columns of a turn's role */
 
 static const char *const roles[] = {"system", "user", "assistant", "tool", "text"};
@@ -30,32 +28,7 @@ static const char *turn_name(const struct sample *d, int64_t t)
 
 /* --- facts --- */
 
-static json_t *lengths(const struct store_info *info, int64_t *longest)
-{
-    int64_t counts[BUCKETS] = {0};
-    json_t *out = json_array();
-    *longest = 0;
-    for (int64_t d = 0; d < info->num_documents; d++) {
-        int64_t n = info->offsets[d + 1] - info->offsets[d];
-        int b = 0;
-        while (b < BUCKETS - 1 && n > (int64_t)32 << b) b++;
-        counts[b]++;
-        if (n > *longest) *longest = n;
-    }
-    for (int b = 0; b < BUCKETS; b++) {
-        char name[32];
-        if (!counts[b]) continue;
-        if (b < BUCKETS - 1)
-            snprintf(name, sizeof name, "up to %lld", (long long)32 << b);
-        else
-            snprintf(name, sizeof name, "over %lld", (long long)32 << (b - 1));
-        json_array_append_new(
-            out, json_pack("{s:s, s:I}", "tokens", name, "documents", (json_int_t)counts[b]));
-    }
-    return out;
-}
-
-/* Per source, as prepare counted; only names when the file holds no account. */
+/* Per source what prepare alone knows; only names when the file holds no account. */
 static json_t *sources(const struct store_info *info)
 {
     struct err ignored = {0};
@@ -66,8 +39,7 @@ static json_t *sources(const struct store_info *info)
         json_t *s = json_array_get(json_object_get(report, "sources"), i);
         json_t *row =
             json_pack("{s:s%}", "file", info->sources[i].path, strlen(info->sources[i].path));
-        static const char *const keys[] = {"format", "records", "documents", "tokens",
-                                           "supervised"};
+        static const char *const keys[] = {"format", "records"};
         for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
             if (json_object_get(s, keys[k]))
                 json_object_set(row, keys[k], json_object_get(s, keys[k]));
@@ -90,11 +62,25 @@ static json_t *making(const struct inspection *in)
                                      "inspect the config that has it");
 }
 
+/* What cuts the documents: as asked for, of the config, or what the file was prepared with. */
+static int32_t max_length_of(const struct inspection *in)
+{
+    const char *text = store_info(in->store)->report;
+    struct err ignored = {0};
+    json_t *report = NULL;
+    if (in->options.max_length) return in->options.max_length;
+    if (in->options.config) return (int32_t)in->options.config->max_length;
+    if (json_parse_text(text, strlen(text), "report", &report, &ignored)) report = NULL;
+    json_int_t n = json_integer_value(json_object_get(report, "max_length"));
+    json_decref(report);
+    return n > 0 && n <= INT32_MAX ? (int32_t)n : 0;
+}
+
 enum status inspect_dataset(struct inspection *in, struct err *e)
 {
     const struct store_info *info = store_info(in->store);
-    int64_t longest;
-    json_t *files = sources(info), *buckets = lengths(info, &longest);
+    TRY(audit_open(&in->audit, in->store, max_length_of(in), e));
+    json_t *files = sources(info);
     double share =
         info->num_tokens ? 100.0 * (double)info->num_targets / (double)info->num_tokens : 0;
     int failed =
@@ -106,14 +92,12 @@ enum status inspect_dataset(struct inspection *in, struct err *e)
         json_object_set_new(in->facts, "tokens", json_integer(info->num_tokens)) ||
         json_object_set_new(in->facts, "supervised", json_integer(info->num_targets)) ||
         json_object_set_new(in->facts, "supervised_percent", json_real(share)) ||
-        json_object_set_new(in->facts, "longest", json_integer(longest)) ||
         json_object_set_new(in->facts, "made_with", making(in)) ||
-        json_object_set(in->facts, "sources", files) ||
-        json_object_set(in->facts, "lengths", buckets) || mem_failed();
+        json_object_set(in->facts, "sources", files) || mem_failed();
     json_decref(files);
-    json_decref(buckets);
     if (failed)
         return err_set(e, ERR_MEMORY, "no memory for the facts of %s", store_path(in->store));
+    TRY(audit_facts(&in->audit, in->facts, e));
     if (in->options.from < 0 || in->options.from >= info->num_documents)
         return err_set(e, ERR_CONFIG, "there is no document %lld; the first is 0, the last %lld",
                        (long long)in->options.from, (long long)info->num_documents - 1);
@@ -143,9 +127,16 @@ static void describe(const struct inspection *in, int64_t number, const struct s
     dataset_origin(in->store, d->source, d->line, origin, sizeof origin);
     int n = snprintf(out, size, "document %lld: %s; %zu tokens, %d trained", (long long)number,
                      origin, d->n, (int)t.count);
-    if (d->kind == KIND_SFT || n < 0 || (size_t)n >= size) return;
-    snprintf(out + n, size - (size_t)n, ": prompt %d, chosen %d, rejected %d", (int)d->chosen,
-             (int)(d->rejected - d->chosen), (int)((int64_t)d->n - d->rejected));
+    if (d->kind != KIND_SFT && n >= 0 && (size_t)n < size)
+        n += snprintf(out + n, size - (size_t)n, ": prompt %d, chosen %d, rejected %d",
+                      (int)d->chosen, (int)(d->rejected - d->chosen),
+                      (int)((int64_t)d->n - d->rejected));
+    if ((in->audit.flags[number] & AUDIT_CUT) && n >= 0 && (size_t)n < size)
+        n += snprintf(out + n, size - (size_t)n, "; cut by max_length %d",
+                      (int)in->audit.max_length);
+    if ((in->audit.flags[number] & AUDIT_COPY) && n >= 0 && (size_t)n < size)
+        snprintf(out + n, size - (size_t)n, "; the same as document %lld",
+                 (long long)in->audit.original[number]);
 }
 
 /* Calls `show` for every document asked for. */
@@ -289,6 +280,15 @@ static void put_cell_html(struct html *h, const struct sample *d, const struct t
     html_put(h, trained ? "</mark>" : "</span>");
 }
 
+/* Where max_length ends a text; each reply of a preference record has an end of its own. */
+static void put_cut_html(struct html *h, const struct inspection *in, const struct sample *d,
+                         const struct token_cell *c)
+{
+    size_t at = (size_t)in->audit.max_length;
+    if (d->kind == KIND_SFT && at && c->first <= at && at < c->first + c->count)
+        html_format(h, "<b class=cut>max_length %zu: the rest is cut</b>", at);
+}
+
 static enum status show_html(struct inspection *in, int64_t number, const struct sample *d,
                              void *to, struct err *e)
 {
@@ -298,7 +298,9 @@ static enum status show_html(struct inspection *in, int64_t number, const struct
     char title[400];
     enum status s = OK;
     describe(in, number, d, title, sizeof title);
-    html_put(h, "<article class=doc>");
+    unsigned flags = in->audit.flags[number];
+    html_format(h, "<article class=doc data-source=%d data-flags=\"%s%s\">", (int)d->source,
+                flags & AUDIT_CUT ? "cut " : "", flags & (AUDIT_COPY | AUDIT_COPIED) ? "copy" : "");
     html_element(h, "h3", title);
     token_view_init(&v, in->tokenizer, d);
     for (int64_t t = -1; !s && t < (int64_t)d->num_turns; t++) {
@@ -309,6 +311,7 @@ static enum status show_html(struct inspection *in, int64_t number, const struct
         html_put(h, "<div class=t dir=auto>");
         while (!s && v.at < end) {
             s = token_view_next(&v, end, &cell, e);
+            if (!s) put_cut_html(h, in, d, &cell);
             if (!s) put_cell_html(h, d, &cell);
         }
         html_put(h, "</div></div>");
@@ -318,9 +321,27 @@ static enum status show_html(struct inspection *in, int64_t number, const struct
     return s;
 }
 
+/* Shown by the script that answers to it. */
+static void put_search(struct html *h, const struct inspection *in)
+{
+    const struct store_info *info = store_info(in->store);
+    html_put(h, "<form id=find class=find hidden><label>Text <input type=search id=find-text "
+                "autocomplete=off></label>\n<label>Source <select id=find-source>"
+                "<option value=\"\">all</option>");
+    for (size_t i = 0; i < info->num_sources; i++) {
+        html_format(h, "<option value=%zu>", i);
+        html_string(h, info->sources[i].name);
+        html_put(h, "</option>");
+    }
+    html_put(h, "</select></label>\n<label><input type=checkbox id=find-cut> truncated</label>\n"
+                "<label><input type=checkbox id=find-copy> duplicate</label>\n"
+                "<output id=find-count aria-live=polite></output></form>\n");
+}
+
 enum status inspect_documents_html(struct inspection *in, struct html *h, struct err *e)
 {
     html_section(h, "documents");
+    put_search(h, in);
     html_format(h,
                 "<p class=faint>Numbers %lld to %lld. <mark>Trained tokens</mark> look like this. "
                 "A token's id is shown under the pointer.</p>\n<input type=checkbox id=tokens> "
@@ -349,6 +370,11 @@ static enum status show_json(struct inspection *in, int64_t number, const struct
     json_t *o = json_pack("{s:I, s:s, s:I, s:o, s:o, s:o}", "document", (json_int_t)number,
                           "source", info->sources[d->source].name, "line", (json_int_t)d->line,
                           "ids", ids, "weights", weights, "turns", turns);
+    unsigned flags = in->audit.flags[number];
+    json_object_set_new(o, "cut",
+                        in->audit.max_length ? json_boolean(flags & AUDIT_CUT) : json_null());
+    json_object_set_new(
+        o, "same_as", flags & AUDIT_COPY ? json_integer(in->audit.original[number]) : json_null());
     if (d->kind != KIND_SFT) {
         json_object_set_new(o, "chosen", json_integer(d->chosen));
         json_object_set_new(o, "rejected", json_integer(d->rejected));

@@ -536,7 +536,7 @@ enum status report_write(const struct report *r, struct err *e)
     TRY(io_join(metrics, sizeof metrics, dir, "metrics.jsonl", e));
     TRY(metrics_history(metrics, &history, e));
     name_run(dir, title, sizeof title);
-    html_begin(&h, title, 1);
+    html_begin(&h, title, HTML_CHARTS);
     enum status s = write_page(&h, r, history, e);
     if (!s) s = io_write_file(path, h.text.data, h.text.len, e);
     html_free(&h);

@@ -133,12 +133,23 @@ static double percent(int64_t part, int64_t all)
     return all ? 100.0 * (double)part / (double)all : 0;
 }
 
+/* The first and the last bucket that is not empty: those between are told too, empty or not. */
+static void find_ends(const int64_t *counts, int n, int *first, int *last)
+{
+    *first = 0;
+    *last = n - 1;
+    while (*first < n && !counts[*first]) ++*first;
+    while (*last > *first && !counts[*last]) --*last;
+    if (*first == n) *last = -1;
+}
+
 static json_t *lengths(const struct prepare_counts *all)
 {
     json_t *out = json_array();
-    for (int b = 0; b < PREPARE_BUCKETS; b++) {
+    int first, last;
+    find_ends(all->lengths, PREPARE_BUCKETS, &first, &last);
+    for (int b = first; b <= last; b++) {
         char name[32];
-        if (!all->lengths[b]) continue;
         if (b < PREPARE_BUCKETS - 1)
             snprintf(name, sizeof name, "up to %lld", (long long)32 << b);
         else
@@ -153,15 +164,16 @@ static json_t *shares(const struct audit *a)
 {
     const struct store_info *info = store_info(a->store);
     int64_t counts[SHARES] = {0};
+    int first, last;
     json_t *out = json_array();
     for (int64_t d = 0; d < a->num_documents; d++) {
         int64_t n = info->offsets[d + 1] - info->offsets[d], trained = info->targets[d];
         int64_t b = n > 0 ? (trained * 10 + n - 1) / n : 0;
         counts[b < SHARES ? b : SHARES - 1]++;
     }
-    for (int b = 0; b < SHARES; b++) {
+    find_ends(counts, SHARES, &first, &last);
+    for (int b = first; b <= last; b++) {
         char name[32] = "none";
-        if (!counts[b]) continue;
         if (b) snprintf(name, sizeof name, "up to %d %%", 10 * b);
         json_array_append_new(
             out, json_pack("{s:s, s:I}", "trained", name, "documents", (json_int_t)counts[b]));

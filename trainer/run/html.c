@@ -87,7 +87,8 @@ static const char style[] =
     ".find input,.find select{font:inherit;color:inherit;background:var(--panel);"
     "border:1px solid var(--line);border-radius:.3rem;padding:.1rem .4rem;max-width:100%}"
     ".find output{color:var(--faint);margin-left:auto;font-variant-numeric:tabular-nums}"
-    ".cut{display:block;border-top:2px dashed var(--b);color:var(--b);font:600 .8rem "
+    ".cut::after{content:attr(title)}.cut{display:block;border-top:2px dashed "
+    "var(--b);color:var(--b);font:600 .8rem "
     "system-ui,sans-serif}"
     "@media(max-width:40rem){svg text{font-size:19px}main{padding:1rem .8rem 3rem}}"
     "@media print{.prompt,.answers .t{max-height:none}section{break-inside:avoid-page}}";

@@ -286,7 +286,7 @@ static void put_cut_html(struct html *h, const struct inspection *in, const stru
 {
     size_t at = (size_t)in->audit.max_length;
     if (d->kind == KIND_SFT && at && c->first <= at && at < c->first + c->count)
-        html_format(h, "<b class=cut>max_length %zu: the rest is cut</b>", at);
+        html_format(h, "<b class=cut title=\"max_length %zu: the rest is cut\"></b>", at);
 }
 
 static enum status show_html(struct inspection *in, int64_t number, const struct sample *d,

@@ -111,7 +111,7 @@ int main(int argc, char **argv)
         IN(flash, test_small_tiles),
     };
     if (device_open(&d, "cuda", 0, &e)) {
-        print_message("skipped: %s\n", e.message);
+        print_message("skipped, no GPU: %s\n", e.message);
         return 77;
     }
     device_close(&d);

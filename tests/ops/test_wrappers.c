@@ -116,7 +116,7 @@ int main(void)
     struct device d;
     struct err e = {0};
     if (device_open(&d, "cuda", 0, &e)) {
-        print_message("skipped: %s\n", e.message);
+        print_message("skipped, no GPU: %s\n", e.message);
         return 77;
     }
     device_close(&d);

@@ -9,7 +9,7 @@ static enum status lay_text(struct loader *l, const struct planned *p, struct ba
                             struct err *e)
 {
     int32_t found = 0;
-    TRY(store_read(l->store, p->document, p->rows + 1, l->document_ids, l->document_weights, e));
+    TRY(loader_read(l, p->document, p->first, p->rows + 1, l->document_ids, e));
     struct store_targets t = store_count_targets(l->document_weights, p->rows + 1);
     if (t.count != p->targets || t.last != p->rows)
         return err_set(e, ERR_FORMAT, "%s: document %d is not what it was at the start",
@@ -18,6 +18,7 @@ static enum status lay_text(struct loader *l, const struct planned *p, struct ba
     for (int32_t i = 0; i < p->rows; i++) {
         l->positions[b->N + i] = i;
         l->documents[b->N + i] = p->document;
+        l->keys[b->N + i] = p->key;
         if (l->document_weights[i + 1] == 0) continue;
         l->rows[b->S + found] = b->N + i;
         l->targets[b->S + found] = l->document_ids[i + 1];
@@ -50,6 +51,7 @@ static void put_rows(struct laying *x, const int32_t *ids, int32_t n, int32_t po
     for (int32_t i = 0; i < n; i++) {
         l->positions[x->b->N + i] = position + i;
         l->documents[x->b->N + i] = x->document;
+        l->keys[x->b->N + i] = x->document;
     }
     x->b->N += n;
 }

@@ -209,13 +209,14 @@ static enum status make_batch(struct loader *l, struct err *e)
     l->ids = mem_calloc(rows, sizeof *l->ids);
     l->positions = mem_calloc(rows, sizeof *l->positions);
     l->documents = mem_calloc(rows, sizeof *l->documents);
+    l->keys = mem_calloc(rows, sizeof *l->keys);
     l->rows = mem_calloc(targets, sizeof *l->rows);
     l->targets = mem_calloc(targets, sizeof *l->targets);
     l->weights = mem_calloc(targets, sizeof *l->weights);
     l->segments = mem_calloc((size_t)(most.segments * units), sizeof *l->segments);
     l->pairs = mem_calloc((size_t)(most.pairs * units) + 1, sizeof *l->pairs);
-    if (!l->ids || !l->positions || !l->documents || !l->rows || !l->targets || !l->weights ||
-        !l->segments || !l->pairs)
+    if (!l->ids || !l->positions || !l->documents || !l->keys || !l->rows || !l->targets ||
+        !l->weights || !l->segments || !l->pairs)
         return err_set(e, ERR_MEMORY, "a micro-batch of %zu tokens", rows);
     return OK;
 }
@@ -256,11 +257,11 @@ enum status loader_open(struct loader **out, struct store *store, struct loader_
 void loader_close(struct loader *l)
 {
     if (!l) return;
-    void *owned[] = {l->planned,    l->parts,        l->order,       l->cut,
-                     l->dropped,    l->ids,          l->positions,   l->documents,
-                     l->rows,       l->targets,      l->weights,     l->segments,
-                     l->pairs,      l->document_ids, l->partner_ids, l->document_weights,
-                     l->stage_units};
+    void *owned[] = {l->planned,     l->parts,        l->order,       l->cut,
+                     l->dropped,     l->ids,          l->positions,   l->documents,
+                     l->rows,        l->targets,      l->weights,     l->segments,
+                     l->pairs,       l->document_ids, l->partner_ids, l->document_weights,
+                     l->stage_units, l->keys};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) mem_free(owned[i]);
     pack_free(&l->pack);
     mem_free(l);
@@ -331,6 +332,7 @@ enum status loader_batch(struct loader *l, int64_t step, int32_t micro, struct b
     *out = (struct batch){.ids = l->ids,
                           .positions = l->positions,
                           .documents = l->documents,
+                          .keys = l->keys,
                           .segments = l->segments,
                           .rows = l->rows,
                           .targets = l->targets,

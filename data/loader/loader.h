@@ -12,6 +12,15 @@
  * out, though under packing they take up room, as with peers; documents with no trained target
  * after the cut are dropped before the order is drawn, and counted.
  *
+ * With `pieces` (continued pre-training) a text of more than max_length ids loses none: piece k has
+ * its ids k (max_length-1) ... (k+1) (max_length-1), the last of them fewer. So the id at a cut is
+ * the last target of one piece and the first input of the next, and each id but the first is a
+ * target exactly once; were the pieces apart, as where others cut, the first id of each would be
+ * predicted by nobody. A document of n ids gives ceil((n-1) / (max_length-1)) of them, each of 2
+ * ids or more, and `tokens` counts the id at a cut in both. A piece is a document of its own: it
+ * sees nothing of the one before it and has positions from 0; units, packing and the order are over
+ * pieces, so those of a document lie apart where there is shuffling. Records know no pieces.
+ *
  * Preference records (a store of kind pair or unpaired) are documents of a prompt of P ids and one
  * or two replies. Prompt and reply together are cut to their first max_length ids; a record whose
  * prompt alone has max_length or more is dropped (TRL), and so is a pair whose replies are the same
@@ -37,9 +46,9 @@
  * A span's targets weigh 1 each. batch_pair.prompt has targets in the chosen reply's prompt, and
  * only with with_prompt.
  *
- * Memory: 40 bytes a document (60 a preference), 8 a unit, and one micro-batch, all taken when it
- * is opened. The
- * order is kept for one epoch; a call for another epoch's step draws that one's first.
+ * Memory: 56 bytes a document or piece (76 a preference), 8 a unit, and one micro-batch, all taken
+ * when it is opened. The order is kept for one epoch; a call for another epoch's step draws that
+ * one's first.
  */
 #ifndef CRIA_DATA_LOADER_H
 #define CRIA_DATA_LOADER_H
@@ -57,6 +66,7 @@ struct loader_options {
     int32_t batch_size;   /* units a micro-batch */
     int32_t accumulation; /* micro-batches a step */
     int packing;          /* best-fit decreasing over the whole epoch */
+    int pieces;           /* texts longer than that are cut into pieces, none of it lost (pt) */
     int shuffle;          /* 0: units in file order (evaluation; kto) */
     uint64_t seed;
     /* preferences alone: */
@@ -101,6 +111,8 @@ struct batch {
     const int32_t *ids;             /* [N] */
     const int32_t *positions;       /* [N] from 0 in each document */
     const int32_t *documents;       /* [N] the document's number in the store */
+    const int32_t *keys;            /* [N] the same, but of each later piece of a document another:
+                                       (keys, positions) tells all rows of a document apart */
     const struct segment *segments; /* one a document, in the order of the rows */
     int32_t num_segments;
     int32_t S;              /* supervised rows */
@@ -119,9 +131,11 @@ struct loader_limits {
 
 /* What an epoch holds; what was left out, and why. The lists live as long as the loader. */
 struct loader_report {
-    int64_t documents, tokens, supervised; /* kept, after the cut; per epoch */
+    int64_t documents, tokens, supervised; /* kept, after the cut; per epoch; each piece counts as
+                                              a document */
     int64_t units, steps_per_epoch;
     int64_t cut_documents, cut_tokens; /* longer than max_length: keep_start; dropped ones too */
+    int64_t pieces;                    /* what cut documents became; 0: they lost their end */
     int64_t dropped_documents;         /* nothing trained after the cut, or one of the two below */
     const int32_t *cut, *dropped;      /* their numbers in the store, in the subset's
                                          order */
@@ -133,8 +147,8 @@ struct loader_report {
 
 struct loader; /* heap; keeps a pointer to the store, which must outlive it */
 
-/* ERR_CONFIG (options or subset out of range), ERR_DATA (nothing left to train on), ERR_MEMORY,
- * ERR_IO, ERR_FORMAT (as store_read). */
+/* ERR_CONFIG (options or subset out of range, more pieces than an int32_t numbers), ERR_DATA
+ * (nothing left to train on), ERR_MEMORY, ERR_IO, ERR_FORMAT (as store_read). */
 MUST_CHECK enum status loader_open(struct loader **out, struct store *store,
                                    struct loader_subset subset,
                                    const struct loader_options *options, struct err *e);

@@ -13,6 +13,8 @@
 /* A kept document or record, after the cut. */
 struct planned {
     int32_t document; /* in the store */
+    int32_t key;      /* batch.keys */
+    int64_t first;    /* of a piece: where it starts in the document */
     int32_t tokens;   /* as peers count them */
     int32_t rows;     /* of a text: up to the one that predicts the last trained target */
     int32_t targets, segments;
@@ -40,7 +42,7 @@ struct loader {
     int64_t micros_per_epoch;
     int32_t *cut, *dropped;
     /* One micro-batch, at the largest any order could give. */
-    int32_t *ids, *positions, *documents, *rows, *targets;
+    int32_t *ids, *positions, *documents, *keys, *rows, *targets;
     float *weights;
     struct segment *segments;
     struct batch_pair *pairs;
@@ -52,6 +54,11 @@ struct loader {
 /* Fills planned, parts, cut, dropped, the report but for its units, and makes room for one
  * document. Errors as loader_open. */
 MUST_CHECK enum status loader_plan(struct loader *l, struct loader_subset subset, struct err *e);
+
+/* n ids of a text from `first` on into `ids` (may be NULL), their weights into document_weights.
+ * The first one's is 0: it is no target, or the one of the piece before. As store_read. */
+MUST_CHECK enum status loader_read(struct loader *l, int64_t document, int64_t first, int32_t n,
+                                   int32_t *ids, struct err *e);
 
 /* Ids a record takes up in a row of a packed batch, and how many such a row has. */
 int32_t loader_room(const struct loader *l, int64_t planned);

@@ -23,6 +23,15 @@ static void note_dropped(struct loader *l, int64_t d)
 
 /* ---- texts ---- */
 
+enum status loader_read(struct loader *l, int64_t document, int64_t first, int32_t n, int32_t *ids,
+                        struct err *e)
+{
+    if (!first) return store_read(l->store, document, n, ids, l->document_weights, e);
+    TRY(store_read_part(l->store, document, first, n, ids, l->document_weights, e));
+    l->document_weights[0] = 0;
+    return OK;
+}
+
 /* What of document d is trained within its first `tokens` ids. Its weights are read only if the
  * cut goes through them. */
 static enum status targets_of(struct loader *l, int64_t d, int32_t tokens,
@@ -38,10 +47,33 @@ static enum status targets_of(struct loader *l, int64_t d, int32_t tokens,
     return OK;
 }
 
+/* Pieces that share their bounds. Each but the first has a key of its own, above the documents'. */
+static enum status plan_pieces(struct loader *l, int64_t d, struct err *e)
+{
+    struct loader_report *r = &l->report;
+    int64_t length = length_of(l, d), before = r->documents, first = 0;
+    r->cut_documents++;
+    for (; first < length - 1; first += l->options.max_length - 1) {
+        int64_t left = length - first, i = r->documents;
+        int32_t n = left < l->options.max_length ? (int32_t)left : l->options.max_length;
+        TRY(loader_read(l, d, first, n, NULL, e));
+        struct store_targets t = store_count_targets(l->document_weights, n);
+        if (t.last < 1) continue;
+        int64_t key = first ? store_info(l->store)->num_documents + i : d;
+        l->planned[r->documents++] =
+            (struct planned){(int32_t)d, (int32_t)key, first, n, t.last, t.count, 1, 0, t.weight};
+    }
+    l->cut[r->cut_documents - 1] = (int32_t)d;
+    r->pieces += r->documents - before;
+    if (r->documents == before) note_dropped(l, d);
+    return OK;
+}
+
 static enum status plan_text(struct loader *l, int64_t d, struct err *e)
 {
     struct loader_report *r = &l->report;
     int64_t length = length_of(l, d);
+    if (l->options.pieces && length > l->options.max_length) return plan_pieces(l, d, e);
     int32_t tokens = length < l->options.max_length ? (int32_t)length : l->options.max_length;
     struct store_targets t;
     TRY(targets_of(l, d, tokens, &t, e));
@@ -51,7 +83,7 @@ static enum status plan_text(struct loader *l, int64_t d, struct err *e)
         return OK;
     }
     l->planned[r->documents++] =
-        (struct planned){(int32_t)d, tokens, t.last, t.count, 1, 0, t.weight};
+        (struct planned){(int32_t)d, (int32_t)d, 0, tokens, t.last, t.count, 1, 0, t.weight};
     return OK;
 }
 
@@ -159,12 +191,31 @@ int32_t loader_capacity(const struct loader *l)
 
 /* ---- all ---- */
 
-/* `longest` ids are the most that are read of a document at once. */
-static enum status make_room(struct loader *l, int64_t n, int64_t longest, struct err *e)
+/* How many planned ones a document can become. */
+static int64_t most_of(const struct loader *l, int64_t length)
+{
+    int64_t step = l->options.max_length - 1;
+    if (!l->options.pieces || length <= l->options.max_length) return 1;
+    return (length - 1 + step - 1) / step;
+}
+
+static enum status too_many(const struct loader *l, int64_t n, struct err *e)
+{
+    err_set(e, ERR_CONFIG,
+            "%s: %lld documents and pieces of documents are more than a run can "
+            "number",
+            store_path(l->store), (long long)n);
+    return err_hint(e, "raise max_length, or train on a part of them");
+}
+
+/* For n documents that become `most` planned ones; `longest` ids are the most that are read of one
+ * at once. */
+static enum status make_room(struct loader *l, int64_t n, int64_t most, int64_t longest,
+                             struct err *e)
 {
     int preferences = store_info(l->store)->settings.kind != KIND_SFT;
     size_t documents = (size_t)n + 1, ids = (size_t)longest + 1;
-    l->planned = mem_calloc(documents, sizeof *l->planned);
+    l->planned = mem_calloc((size_t)most + 1, sizeof *l->planned);
     l->cut = mem_calloc(documents, sizeof *l->cut);
     l->dropped = mem_calloc(documents, sizeof *l->dropped);
     l->document_ids = mem_calloc(ids, sizeof *l->document_ids);
@@ -195,20 +246,23 @@ enum status loader_plan(struct loader *l, struct loader_subset subset, struct er
 {
     const struct store_info *info = store_info(l->store);
     int preferences = info->settings.kind != KIND_SFT;
-    int64_t n = subset.documents ? subset.num_documents : info->num_documents, longest = 0;
+    int64_t n = subset.documents ? subset.num_documents : info->num_documents, longest = 0,
+            most = 0;
     for (int64_t i = 0; i < n; i++) {
         int64_t length = length_of(l, subset.documents ? subset.documents[i] : i);
         if (length > longest) longest = length;
+        most += most_of(l, length);
     }
     if (!preferences && longest > l->options.max_length) longest = l->options.max_length;
-    TRY(make_room(l, n, longest, e));
+    if (info->num_documents > INT32_MAX - most) return too_many(l, most, e);
+    TRY(make_room(l, n, most, longest, e));
     int64_t stage = 0;
     l->num_stages = subset.num_stages ? subset.num_stages : 1;
     for (int64_t i = 0; i < n; i++) {
         int64_t d = subset.documents ? subset.documents[i] : i, kept = l->report.documents;
         while (subset.num_stages && i >= subset.stage_ends[stage]) stage++;
         TRY(preferences ? plan_record(l, d, e) : plan_text(l, d, e));
-        if (l->report.documents > kept) l->planned[kept].stage = (int32_t)stage;
+        for (; kept < l->report.documents; kept++) l->planned[kept].stage = (int32_t)stage;
     }
     if (!l->report.documents) return nothing_kept(l, n, e);
     if (preferences) pair_mismatches(l);

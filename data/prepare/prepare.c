@@ -255,6 +255,7 @@ static enum status describe_sources(struct run *r, struct err *e)
         return err_hint(e, "list at least one file under datasets, or give --data FILE");
     }
     report->max_length = o->max_length;
+    report->pieces = o->pieces;
     report->sources = mem_calloc(o->num_sources, sizeof *report->sources);
     if (!report->sources) return err_set(e, ERR_MEMORY, "no memory for the report");
     report->num_sources = o->num_sources;

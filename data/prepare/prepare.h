@@ -55,6 +55,7 @@ struct prepare_options {
     int skip_bad;       /* go on behind invalid records */
     size_t max_record;  /* bytes; 0: the default of jsonl.h */
     int32_t max_length; /* for the report; 0: not looked at */
+    int pieces;         /* for the report: what is longer is cut into pieces, not lost */
     int kind;           /* enum record_kind that the sources must be of, or PREPARE_ANY_KIND */
     size_t threads;     /* 0: all cores the process may use, up to what can be fed */
 };
@@ -100,6 +101,7 @@ struct prepare_report {
     struct prepare_counts total;
     enum record_kind kind; /* of all sources */
     int32_t max_length;
+    int pieces; /* as in the options */
 };
 
 struct prepare_progress {

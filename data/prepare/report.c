@@ -130,7 +130,8 @@ static enum status print_replies(const struct prepare_counts *c, struct buf *out
                       mean(c->rejected_tokens, c->rejected));
 }
 
-static enum status print_counts(const struct prepare_counts *c, int32_t max_length, struct buf *out)
+static enum status print_counts(const struct prepare_counts *c, const struct prepare_report *r,
+                                struct buf *out)
 {
     int preference = c->chosen || c->rejected;
     double share = c->tokens ? 100.0 * (double)c->supervised / (double)c->tokens : 0;
@@ -156,23 +157,27 @@ static enum status print_counts(const struct prepare_counts *c, int32_t max_leng
     }
     TRY(buf_putc(out, '\n'));
     if (!c->cut_documents) return OK;
+    if (r->pieces)
+        return buf_printf(
+            out, "  %lld documents are longer than max_length %d and will be cut into pieces\n",
+            (long long)c->cut_documents, (int)r->max_length);
     return buf_printf(
         out, "  max_length %d will cut %lld documents by %lld tokens; %lld of them %s\n",
-        (int)max_length, (long long)c->cut_documents, (long long)c->cut_tokens,
+        (int)r->max_length, (long long)c->cut_documents, (long long)c->cut_tokens,
         (long long)c->cut_silent,
         preference ? "have a prompt as long as that and are left out" : "keep nothing trained");
 }
 
-static enum status print_source(const struct prepare_source_report *s, int32_t max_length,
-                                struct buf *out)
+static enum status print_source(const struct prepare_source_report *s,
+                                const struct prepare_report *r, struct buf *out)
 {
     TRY(buf_printf(out, "%s: %s%s\n", s->path, s->format ? s->format->name : "no format",
                    s->detected ? " (detected)" : ""));
-    TRY(print_counts(&s->counts, max_length, out));
+    TRY(print_counts(&s->counts, r, out));
     int64_t dropped = prepare_dropped(s);
     if (dropped) TRY(buf_printf(out, "  dropped %lld:\n", (long long)dropped));
-    for (int r = 1; r < NUM_DROP_REASONS; r++)
-        TRY(print_tally("    ", &s->dropped[r], drop_text((enum drop_reason)r), s->is_array, out));
+    for (int d = 1; d < NUM_DROP_REASONS; d++)
+        TRY(print_tally("    ", &s->dropped[d], drop_text((enum drop_reason)d), s->is_array, out));
     if (s->first_bad[0]) TRY(buf_printf(out, "  the first invalid one: %s\n", s->first_bad));
     TRY(print_tally("  ", &s->leading, "kept without a reply that nobody asked for", s->is_array,
                     out));
@@ -184,11 +189,10 @@ static enum status print_source(const struct prepare_source_report *s, int32_t m
 
 enum status prepare_report_print(const struct prepare_report *r, struct buf *out)
 {
-    for (size_t i = 0; i < r->num_sources; i++)
-        TRY(print_source(&r->sources[i], r->max_length, out));
+    for (size_t i = 0; i < r->num_sources; i++) TRY(print_source(&r->sources[i], r, out));
     if (r->num_sources < 2) return OK;
     TRY(buf_printf(out, "all %zu sources:\n", r->num_sources));
-    return print_counts(&r->total, r->max_length, out);
+    return print_counts(&r->total, r, out);
 }
 
 /* ---- for programs ---- */

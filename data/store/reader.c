@@ -387,14 +387,23 @@ static enum status bad_document(const struct store *s, int64_t document, const c
     return err_hint(e, "prepare the data again");
 }
 
+/* Weights of a document from its id `first` on, by themselves. */
+static enum status check_values(const struct store *s, int64_t document, int64_t first, int64_t n,
+                                const float *weights, struct err *e)
+{
+    if (!first && n && weights[0] != 0)
+        return bad_document(s, document, "its first id is trained", e);
+    for (int64_t i = 0; i < n; i++)
+        if (!(weights[i] >= 0) || isinf(weights[i]))
+            return bad_document(s, document, "a weight is negative or not finite", e);
+    return OK;
+}
+
+/* Its first n weights, against what it was listed with. */
 static enum status check_weights(const struct store *s, int64_t document, int64_t n,
                                  const float *weights, struct err *e)
 {
     const struct store_info *f = &s->info;
-    if (n && weights[0] != 0) return bad_document(s, document, "its first id is trained", e);
-    for (int64_t i = 0; i < n; i++)
-        if (!(weights[i] >= 0) || isinf(weights[i]))
-            return bad_document(s, document, "a weight is negative or not finite", e);
     if (f->settings.kind != KIND_SFT)
         for (int64_t i = 0; i < n; i++)
             if (weights[i] != (i < f->chosen[document] ? 0.0f : 1.0f))
@@ -408,19 +417,26 @@ static enum status check_weights(const struct store *s, int64_t document, int64_
                   : bad_document(s, document, "its weights are not those it was listed with", e);
 }
 
-enum status store_read(struct store *s, int64_t document, int64_t n, int32_t *ids, float *weights,
-                       struct err *e)
+enum status store_read_part(struct store *s, int64_t document, int64_t first, int64_t n,
+                            int32_t *ids, float *weights, struct err *e)
 {
-    const int64_t first = s->info.offsets[document];
+    const int64_t at = s->info.offsets[document] + first;
     if (ids) {
-        TRY(column_read(s, COLUMN_TOKENS, first, n, ids, e));
+        TRY(column_read(s, COLUMN_TOKENS, at, n, ids, e));
         for (int64_t i = 0; i < n; i++)
             if (ids[i] < 0 || ids[i] >= s->info.settings.vocab_size)
                 return bad_document(s, document, "an id is outside the vocabulary", e);
     }
     if (!weights) return OK;
-    TRY(column_read(s, COLUMN_WEIGHTS, first, n, weights, e));
-    return check_weights(s, document, n, weights, e);
+    TRY(column_read(s, COLUMN_WEIGHTS, at, n, weights, e));
+    return check_values(s, document, first, n, weights, e);
+}
+
+enum status store_read(struct store *s, int64_t document, int64_t n, int32_t *ids, float *weights,
+                       struct err *e)
+{
+    TRY(store_read_part(s, document, 0, n, ids, weights, e));
+    return weights ? check_weights(s, document, n, weights, e) : OK;
 }
 
 enum status store_origin(struct store *s, int64_t document, int32_t *source, int64_t *line,

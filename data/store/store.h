@@ -127,6 +127,11 @@ MUST_CHECK enum status store_expect(const struct store *s, const struct store_se
 MUST_CHECK enum status store_read(struct store *s, int64_t document, int64_t n, int32_t *ids,
                                   float *weights, struct err *e);
 
+/* Ids and weights first ... first+n-1 of a document, all of which it has; otherwise as store_read.
+ * A part's weights are not held against what the document was listed with. */
+MUST_CHECK enum status store_read_part(struct store *s, int64_t document, int64_t first, int64_t n,
+                                       int32_t *ids, float *weights, struct err *e);
+
 /* The whole document with turns and origin into *out, which is cleared first and keeps its memory.
  * ERR_FORMAT, ERR_IO, ERR_MEMORY. */
 MUST_CHECK enum status store_document(struct store *s, int64_t document, struct sample *out,

@@ -117,6 +117,7 @@ static struct batch as_batch(const struct golden *g)
                           .ids = g->ids,
                           .positions = g->positions,
                           .documents = g->documents,
+                          .keys = g->documents,
                           .segments = g->segments,
                           .num_segments = g->num_segments,
                           .S = g->S,

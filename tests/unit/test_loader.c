@@ -286,6 +286,70 @@ static void test_epochs(void **state)
     }
 }
 
+/* ---- pieces ---- */
+
+/* Each trained id of each document is a target exactly once, in pieces of at most max_length ids
+ * that begin at position 0; keys and positions tell all rows apart. */
+static void check_pieces(struct loader *l, const struct loader_options *o, int64_t epoch)
+{
+    static int times[DOCUMENTS][LONGEST];
+    static unsigned char seen[4 * DOCUMENTS * LONGEST][LONGEST];
+    struct err e = {0};
+    struct batch b;
+    struct loader_step plan;
+    int64_t steps = loader_report(l)->steps_per_epoch;
+    memset(times, 0, sizeof times);
+    memset(seen, 0, sizeof seen);
+    for (int64_t k = epoch * steps; k < (epoch + 1) * steps; k++) {
+        assert_int_equal(loader_step(l, k, &plan, &e), OK);
+        for (int32_t m = 0; m < plan.micro_batches; m++) {
+            assert_int_equal(loader_batch(l, k, m, &b, &e), OK);
+            for (int32_t g = 0, t = 0; g < b.num_segments; g++) {
+                int32_t start = b.segments[g].start, n = b.segments[g].length;
+                int32_t d = b.documents[start], first = 0, stride = o->max_length - 1;
+                assert_true(n >= 1 && n <= stride);
+                /* the piece that has these ids and whose turn it is */
+                for (;; first += stride) {
+                    assert_true(first + n < made[d].n);
+                    if (!memcmp(b.ids + start, made[d].ids + first, (size_t)n * sizeof(int32_t)))
+                        break;
+                }
+                for (int32_t i = 0; i < n; i++) {
+                    assert_int_equal(b.positions[start + i], i);
+                    assert_int_equal(seen[b.keys[start + i]][i]++, 0);
+                }
+                for (; t < b.S && b.rows[t] < start + n; t++) {
+                    int32_t at = first + b.rows[t] - start + 1;
+                    assert_int_equal(b.targets[t], made[d].ids[at]);
+                    assert_true(b.weights[t] == made[d].weights[at]);
+                    times[d][at]++;
+                }
+            }
+        }
+    }
+    for (int d = 0; d < DOCUMENTS; d++)
+        for (int32_t i = 0; i < made[d].n; i++)
+            assert_int_equal(times[d][i], made[d].weights[i] != 0);
+}
+
+static void test_pieces(void **state)
+{
+    (void)state;
+    static const int32_t lengths[] = {CUT, 7, LONGEST - 1, LONGEST, 5};
+    for (int k = 0; k < 5 * 2 * 2; k++) {
+        struct loader_options o = options_of(lengths[k % 5], 3, 2, k / 5 & 1, k / 10, 42);
+        struct err e = {0};
+        struct loader *l;
+        o.pieces = 1;
+        assert_int_equal(loader_open(&l, store, (struct loader_subset){0}, &o, &e), OK);
+        check_pieces(l, &o, 1);
+        check_pieces(l, &o, 0);
+        assert_int_equal(loader_report(l)->cut_tokens, 0);
+        assert_int_equal(loader_report(l)->supervised, store_info(store)->num_targets);
+        loader_close(l);
+    }
+}
+
 /* ---- any step at any time ---- */
 
 static void append_batch(struct buf *out, const struct batch *b)
@@ -317,16 +381,17 @@ static void append_step(struct buf *out, struct loader *l, int64_t step)
 static void test_any_step(void **state)
 {
     (void)state;
-    for (int packing = 0; packing < 2; packing++) {
-        struct loader_options o = options_of(CUT, 3, 2, packing, 1, 7);
+    for (int form = 0; form < 4; form++) {
+        struct loader_options o = options_of(CUT, 3, 2, form & 1, 1, 7);
+        o.pieces = form >> 1;
         struct err e = {0};
         struct loader *l, *other;
         assert_int_equal(loader_open(&l, store, (struct loader_subset){0}, &o, &e), OK);
         int64_t steps = 3 * loader_report(l)->steps_per_epoch;
         struct buf *want = calloc((size_t)steps, sizeof *want);
-        for (int64_t k = 0; k < steps; k++) {
-            buf_init(&want[k], 1 << 20);
-            append_step(&want[k], l, k);
+        for (int64_t i = 0; i < steps; i++) {
+            buf_init(&want[i], 1 << 20);
+            append_step(&want[i], l, i);
         }
         for (int64_t k = steps - 1; k >= 0; k--) { /* backwards, in a fresh one: a resumed run */
             struct buf got;
@@ -568,15 +633,11 @@ static void test_split_is_fair(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_epochs),
-        cmocka_unit_test(test_any_step),
-        cmocka_unit_test(test_subset),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_changed_file),
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_steps_allocate_nothing),
-        cmocka_unit_test(test_split),
-        cmocka_unit_test(test_split_is_fair),
+        cmocka_unit_test(test_epochs),    cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_any_step),  cmocka_unit_test(test_subset),
+        cmocka_unit_test(test_errors),    cmocka_unit_test(test_changed_file),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_steps_allocate_nothing),
+        cmocka_unit_test(test_split),     cmocka_unit_test(test_split_is_fair),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -136,7 +136,10 @@ static void print_table(const struct evaluation *v, const struct request *r)
 static void print_notes(const struct eval_job *j, const struct evaluation *v)
 {
     const struct loader_report *l = loader_report(j->loader);
-    if (l->cut_documents)
+    if (l->pieces)
+        progress_say("%lld documents are longer than %d tokens and are cut into %lld pieces",
+                     (long long)l->cut_documents, (int)j->max_length, (long long)l->pieces);
+    else if (l->cut_documents)
         progress_say("%lld documents are longer than the %d tokens looked at",
                      (long long)l->cut_documents, (int)j->max_length);
     if (l->dropped_prompts)

@@ -119,7 +119,10 @@ static void introduce(const struct session *s)
                  100.0 * (double)r->supervised / (double)r->tokens, (long long)r->steps_per_epoch,
                  (long long)s->total_steps);
     if (s->aligns) introduce_preferences(s, r);
-    if (r->cut_documents)
+    if (r->pieces)
+        progress_say("%lld documents are longer than max_length: cut into %lld pieces",
+                     (long long)r->cut_documents, (long long)r->pieces);
+    else if (r->cut_documents)
         progress_say("%lld documents are longer than max_length: %lld tokens cut off",
                      (long long)r->cut_documents, (long long)r->cut_tokens);
     if (r->dropped_documents && !s->aligns)

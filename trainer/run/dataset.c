@@ -46,6 +46,7 @@ static struct prepare_options options_of(const struct dataset_request *r,
                                     .tokenize_whole = c->tokenize_whole,
                                     .compat = (enum compat)c->compat,
                                     .max_length = (int32_t)c->max_length,
+                                    .pieces = c->stage == CONFIG_STAGE_PT,
                                     .kind = (int)kind_of(c),
                                     .threads = (size_t)c->threads};
 }

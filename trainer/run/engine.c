@@ -338,7 +338,7 @@ static void upload_batch(struct engine *g, const struct batch *b)
     const struct engine_batch *d = &g->on_device;
     upload(g, d->ids, b->ids, b->N, sizeof *d->ids);
     upload(g, d->positions, b->positions, b->N, sizeof *d->positions);
-    upload(g, d->documents, b->documents, b->N, sizeof *d->documents);
+    upload(g, d->documents, b->keys, b->N, sizeof *d->documents);
     upload(g, d->rows, b->rows, b->S, sizeof *d->rows);
     upload(g, d->targets, b->targets, b->S, sizeof *d->targets);
     upload(g, d->segments, b->segments, b->num_segments, sizeof *d->segments);

@@ -174,6 +174,7 @@ static enum status open_loader(struct eval_job *j, const struct eval_options *o,
                                      .batch_size = (int32_t)batch,
                                      .accumulation = 1,
                                      .packing = c ? c->packing : 0,
+                                     .pieces = c && c->stage == CONFIG_STAGE_PT,
                                      .seed = c ? (uint64_t)c->seed : 0,
                                      .prefix_sharing = 1};
     if (j->aligns) {

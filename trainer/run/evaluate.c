@@ -63,12 +63,13 @@ static void add_targets(struct evaluate_score *s, const struct engine *g, const 
     s->documents++;
 }
 
-/* A document's targets lie together in a micro-batch, and a document in one micro-batch. */
+/* A document's targets lie together in a micro-batch, and a document (or piece of one) in one
+ * micro-batch. */
 static void add_batch(struct evaluation *v, const struct engine *g, const struct batch *b)
 {
     for (int32_t from = 0, to; from < b->S; from = to) {
-        int32_t document = b->documents[b->rows[from]];
-        for (to = from + 1; to < b->S && b->documents[b->rows[to]] == document; to++) continue;
+        int32_t document = b->documents[b->rows[from]], key = b->keys[b->rows[from]];
+        for (to = from + 1; to < b->S && b->keys[b->rows[to]] == key; to++) continue;
         add_targets(&v->total, g, b, from, to);
         add_targets(source_of(v, document), g, b, from, to);
     }

@@ -65,7 +65,10 @@ static enum status explain_documents(const struct session *s, struct buf *out)
 {
     const struct loader_report *r = loader_report(s->train_loader);
     SAY("  An epoch has %lld documents of %lld tokens.\n", ll(r->documents), ll(r->tokens));
-    if (r->cut_documents)
+    if (r->pieces)
+        SAY("  %lld documents are longer than max_length %lld and are cut into %lld pieces.\n",
+            ll(r->cut_documents), ll(s->config->max_length), ll(r->pieces));
+    else if (r->cut_documents)
         SAY("  %lld documents are longer than max_length %lld and lose %lld tokens at their end.\n",
             ll(r->cut_documents), ll(s->config->max_length), ll(r->cut_tokens));
     if (r->dropped_documents && !s->aligns)

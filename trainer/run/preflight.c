@@ -120,7 +120,7 @@ static enum status check_document(struct scan *c, int64_t document, struct err *
         note(&c->tally[PREFLIGHT_doubled_bos], document);
     if (s->aligns)
         check_replies(c, document, n);
-    else
+    else if (length == n || s->config->stage != CONFIG_STAGE_PT) /* else its last piece has it */
         check_ends(c, document, n, length > n);
     for (int64_t i = 0; i < n; i++)
         if (c->ids[i] < s->model.vocab_size && !c->seen_in[c->ids[i]] &&

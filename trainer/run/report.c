@@ -403,7 +403,10 @@ static void write_epoch(struct html *h, const struct session *s)
         html_format(h, "; %s documents are for evaluation",
                     text_count(loader_report(s->eval_loader)->documents, a));
     html_put(h, ". ");
-    if (l->cut_documents)
+    if (l->pieces)
+        html_format(h, "%s documents are longer than max_length and are cut into %s pieces. ",
+                    text_count(l->cut_documents, a), text_count(l->pieces, b));
+    else if (l->cut_documents)
         html_format(h, "%s documents are longer than max_length and lose %s tokens. ",
                     text_count(l->cut_documents, a), text_count(l->cut_tokens, b));
     if (l->dropped_documents)

@@ -111,6 +111,7 @@ static struct loader_options loader_options(const struct session *s)
     struct loader_options o = {.max_length = (int32_t)c->max_length,
                                .accumulation = 1,
                                .packing = c->packing,
+                               .pieces = c->stage == CONFIG_STAGE_PT,
                                .seed = (uint64_t)c->seed};
     if (!s->aligns) return o;
     struct preference_needs needs = preference_needs(&s->preferences);

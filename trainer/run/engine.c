@@ -290,13 +290,15 @@ enum status engine_touch_products(const struct engine *g, struct device *d, stru
     int32_t in = max32(c->hidden_size, max32(queries, c->intermediate_size));
     int32_t out = max32(queries + 2 * keys, max32(c->hidden_size, 2 * c->intermediate_size));
     int weight = g->options.train && !g->has_lora;
-    /* the head goes in chunks of as many rows as its scratch holds: logits and inputs */
-    struct kern_head head = {.S = most.max_supervised, .V = c->vocab_size, .C = c->hidden_size};
-    size_t row = ((size_t)c->vocab_size + (size_t)c->hidden_size) * sizeof(float);
-    int32_t chunk = (int32_t)(d->k->head_scratch(d, &head) / row);
     TRY(device_touch_products(d, most.max_rows, in, out, weight, e));
     weight |= g->params.params[g->model.head].trainable;
-    return device_touch_products(d, chunk, c->hidden_size, c->vocab_size, weight, e);
+    float any; /* stands for the gradient that a trained head takes in its pass */
+    struct kern_head head = {.S = most.max_supervised,
+                             .V = c->vocab_size,
+                             .C = c->hidden_size,
+                             .dw = weight ? &any : NULL};
+    struct kern_head_cut cut = d->k->head_cut(d, &head);
+    return device_touch_products(d, cut.rows, c->hidden_size, cut.words, weight, e);
 }
 
 void engine_free(struct engine *g)

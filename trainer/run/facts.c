@@ -208,6 +208,7 @@ static enum status measure(const json_t *table, const char *const *keys, int n, 
 static enum status table_text(const json_t *table, struct buf *cell, struct buf *out)
 {
     const char *keys[COLUMNS_MAX];
+    char name[64];
     int widths[COLUMNS_MAX], n = columns_of(table, keys);
     json_int_t top = histogram_top(table);
     size_t all = json_array_size(table), rows = all < FACTS_ROWS_MAX ? all : FACTS_ROWS_MAX;
@@ -216,7 +217,7 @@ static enum status table_text(const json_t *table, struct buf *cell, struct buf 
     for (int k = 0; k < n; k++) {
         int right = is_column_of_numbers(json_object_get(json_array_get(table, 0), keys[k]));
         if (k) TRY(buf_puts(out, "  "));
-        TRY(put_cell(out, keys[k], k + 1 < n || right ? widths[k] : 0, right));
+        TRY(put_cell(out, heading(keys[k], name), k + 1 < n || right ? widths[k] : 0, right));
     }
     TRY(buf_putc(out, '\n'));
     for (size_t i = 0; i < rows; i++)
@@ -280,6 +281,7 @@ static void list_html(struct html *h, const json_t *object, int top)
 static void table_html(struct html *h, const json_t *table)
 {
     const char *keys[COLUMNS_MAX];
+    char name[64];
     int n = columns_of(table, keys);
     json_int_t top = histogram_top(table);
     size_t i;
@@ -288,7 +290,7 @@ static void table_html(struct html *h, const json_t *table)
     for (int k = 0; k < n; k++) {
         int right = is_column_of_numbers(json_object_get(json_array_get(table, 0), keys[k]));
         html_put(h, right ? "<th scope=col class=n>" : "<th scope=col>");
-        html_string(h, keys[k]);
+        html_string(h, heading(keys[k], name));
         html_put(h, "</th>");
     }
     if (top) html_put(h, "<th scope=col>of the largest</th>");

@@ -52,7 +52,7 @@ static const char style[] =
     "table{border-collapse:collapse;font-size:.92rem}"
     "th,td{text-align:left;vertical-align:top;padding:.25rem .9rem .25rem 0;"
     "border-bottom:1px solid var(--line)}th bdi,td bdi{overflow-wrap:anywhere}"
-    "td.v,th:has(bdi){min-width:9rem}"
+    "td.v,th:has(bdi),td:has(bdi){min-width:9rem}"
     "thead th{color:var(--faint);font-weight:500}tbody th{font-weight:500}"
     "th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}"
     "td.bar{width:14rem;min-width:7rem}td.bar i{display:block;height:.8rem;margin-top:.35rem;"

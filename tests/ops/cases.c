@@ -111,6 +111,7 @@ const struct op_case op_cases[] = {
     {OP_attention, .N = 70, .H = 2, .KV = 1, .D = 64, .cut = CUT_DECODE, .window = 64},
     {OP_attention, .H = 5, .KV = 1, .D = 64, .cut = CUT_SHARED, .window = 30},
     {OP_attention, .N = 100, .H = 12, .KV = 2, .D = 64, .cut = CUT_ONE, .pad = 8},
+    {OP_linear, .N = 385, .I = 530, .O = 40, .addend = 1, .accumulate = 1},
 };
 
 const int num_op_cases = sizeof op_cases / sizeof *op_cases;

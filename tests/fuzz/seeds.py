@@ -288,15 +288,25 @@ def seeds_template():
            b'"user": "{content}", "reply": " {content}{eos}", "skip_empty_system": true, "tail": null}')
 
 
+def hdf5_change(what, where, value, how):
+    return bytes([what, where]) + value.to_bytes(6, "big") + bytes([how])
+
+
 def seeds_hdf5_store():
-    def change(what, where, value, how):
-        return bytes([what, where]) + value.to_bytes(6, "big") + bytes([how])
     for kind in range(8):
-        yield b"".join(change(kind + 8 * column, 1, 5, 0) for column in range(2))
-    yield change(6, 3, 70, 0) + change(6 + 16, 2, 1, 4)
+        yield b"".join(hdf5_change(kind + 8 * column, 1, 5, 0) for column in range(2))
+    yield hdf5_change(6, 3, 70, 0) + hdf5_change(6 + 16, 2, 1, 4)
     for kind in range(1, 3):
         for column in range(13):
-            yield change(6 + 8 * column, 7, 2, 0) + b"x" * kind
+            yield hdf5_change(6 + 8 * column, 7, 2, 0) + b"x" * kind
+
+
+def seeds_reference():
+    for kind in range(9):
+        yield b"x" * kind
+        for column in range(7):
+            yield hdf5_change(6 + 8 * column, kind, 1, kind) + b"x" * kind
+            yield hdf5_change(kind % 6 + 8 * column, kind, 7, 0)
 
 
 def seeds_state():

@@ -11,7 +11,7 @@
 
 void merge_table_free(struct merge_table *m)
 {
-    mem_free(m->slots);
+    mem_pages_free(m->slots, m->slot_count * sizeof *m->slots);
     mem_free(m->filter);
     *m = (struct merge_table){0};
 }
@@ -56,7 +56,7 @@ static struct merge *occupy(struct merge_table *m, uint64_t pair)
 static enum status resize(struct merge_table *m, size_t slot_count)
 {
     struct merge_table bigger = {.slot_count = slot_count, .used = m->used};
-    bigger.slots = mem_resize(NULL, slot_count, sizeof *bigger.slots);
+    bigger.slots = mem_pages(slot_count * sizeof *bigger.slots);
     bigger.filter = mem_calloc(slot_count * FILTER_PER_SLOT / 64, sizeof *bigger.filter);
     if (!bigger.slots || !bigger.filter) {
         merge_table_free(&bigger);

@@ -12,7 +12,7 @@
 
 #define TEXT_MAX ((size_t)1 << 30) /* bytes in one call */
 #define CLEAN_MAX ((size_t)1 << 33)
-#define WORD_MAX 15 /* bytes; a longer word with foreign letters, or a very long one, is cut */
+#define WORD_MAX 8 /* bytes; a longer word with foreign letters, or a very long one, is cut */
 
 struct tokenizer_scratch {
     struct bpe_work bpe;

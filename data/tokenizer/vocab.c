@@ -11,7 +11,7 @@ void vocab_free(struct vocab *v)
 {
     mem_free(v->text);
     mem_free(v->entries);
-    mem_free(v->slots);
+    mem_pages_free(v->slots, v->slot_count * sizeof *v->slots);
     *v = (struct vocab){0};
 }
 
@@ -28,10 +28,10 @@ static struct vocab_slot *probe(const struct vocab *v, const char *text, size_t 
 
 static int resize_slots(struct vocab *v, size_t count)
 {
-    struct vocab_slot *slots = mem_resize(NULL, count, sizeof *slots);
+    struct vocab_slot *slots = mem_pages(count * sizeof *slots);
     if (!slots) return -1;
     memset(slots, 0xFF, count * sizeof *slots);
-    mem_free(v->slots);
+    mem_pages_free(v->slots, v->slot_count * sizeof *v->slots);
     v->slots = slots;
     v->slot_count = count;
     for (int32_t id = 0; id < v->size; id++) {

@@ -7,7 +7,7 @@
 
 #define SHORT_BYTES 15
 #define SHORT_IDS 4
-#define SHORT_BITS 16 /* of the number of buckets: 4 MB a thread */
+#define SHORT_BITS 17 /* of the number of buckets: 8 MB a thread */
 #define LONG_IDS 7
 #define LONG_BITS 15       /* 2 MB a thread */
 #define COUNT_SHIFT 24     /* ids are below 1 << 24: VOCAB_SIZE_MAX */
@@ -45,15 +45,15 @@ struct words *words_create(void) { return mem_calloc(1, sizeof(struct words)); }
 void words_destroy(struct words *w)
 {
     if (!w) return;
-    mem_free(w->buckets);
-    mem_free(w->longs);
+    mem_pages_free(w->buckets, sizeof *w->buckets << SHORT_BITS);
+    mem_pages_free(w->longs, sizeof *w->longs << LONG_BITS);
     mem_free(w);
 }
 
 static enum status make_room(struct words *w, struct err *e)
 {
-    if (!w->buckets) w->buckets = mem_calloc((size_t)1 << SHORT_BITS, sizeof *w->buckets);
-    if (!w->longs) w->longs = mem_calloc((size_t)1 << LONG_BITS, sizeof *w->longs);
+    if (!w->buckets) w->buckets = mem_pages(sizeof *w->buckets << SHORT_BITS);
+    if (!w->longs) w->longs = mem_pages(sizeof *w->longs << LONG_BITS);
     if (w->buckets && w->longs) return OK;
     return err_set(e, ERR_MEMORY, "no memory for the tokenizer's words");
 }
@@ -179,22 +179,25 @@ enum status words_encode(struct words *w, const struct word_maker *maker, const 
     struct lookup looks[WORDS_BATCH];
     look_ahead(w, (unsigned)maker->kind, text, n, start, ends, count, looks);
     TRY(id_list_reserve(out, WORDS_BATCH * SHORT_IDS));
+    int32_t *to = out->ids + out->len;
     for (size_t i = 0; i < count; i++) {
         const struct lookup *l = &looks[i];
-        const struct short_word *hit = NULL;
         if (l->bucket) {
             const struct short_word *both = l->bucket->words;
-            hit = same(both[0].key, l->key) ? both : same(both[1].key, l->key) ? both + 1 : NULL;
+            int second = same(both[1].key, l->key);
+            if (second | same(both[0].key, l->key)) {
+                memcpy(to, both[second].ids, sizeof both->ids);
+                int32_t first = *to;
+                *to = first & ID_MASK;
+                to += first >> COUNT_SHIFT;
+                continue;
+            }
         }
-        if (hit) {
-            int32_t *to = out->ids + out->len;
-            memcpy(to, hit->ids, sizeof hit->ids);
-            out->len += (size_t)(to[0] >> COUNT_SHIFT);
-            to[0] &= ID_MASK;
-            continue;
-        }
+        out->len = (size_t)(to - out->ids);
         TRY(encode_slowly(w, maker, l->text, l->n, l->bucket, l->key, out));
         TRY(id_list_reserve(out, WORDS_BATCH * SHORT_IDS));
+        to = out->ids + out->len;
     }
+    out->len = (size_t)(to - out->ids);
     return OK;
 }

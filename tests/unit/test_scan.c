@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "data/tokenizer/ascii.h"
 #include "data/tokenizer/bpe.h"
 #include "data/tokenizer/classes.h"
 #include "data/tokenizer/cuts.h"
@@ -77,6 +78,10 @@ static void compare(const struct pair *p, const char *text, size_t n)
         print_error("cut differently:");
         for (size_t i = 0; i < n; i++) print_error(" %02X", (unsigned char)text[i]);
         print_error("\n");
+        for (size_t i = 0; i < fast; i++) print_error(" %zu", a[i]);
+        print_error(" scanned\n");
+        for (size_t i = 0; i < slow; i++) print_error(" %zu", b[i]);
+        print_error(" by PCRE2\n");
         fail();
     }
     mem_free(copy);
@@ -132,6 +137,85 @@ static void test_splitters_on_every_character(void **state)
             compare(&p, text, n);
         }
         close_pair(&p);
+    }
+}
+
+/* Long stretches of ASCII, which are cut many pieces at a time; now and then something else. */
+static void test_splitters_on_ascii(void **state)
+{
+    (void)state;
+    static const char often[] = "    aesTl''''\n\n\r\t19..!s";
+    uint64_t seed = 21;
+    for (size_t k = 0; k < sizeof patterns / sizeof *patterns; k++) {
+        struct pair p = open_pair(patterns[k]);
+        for (int round = 0; round < 40000; round++) {
+            char text[TEXT_BYTES];
+            size_t n = 0, bytes = 16 + random_below(&seed, TEXT_BYTES - 24);
+            uint64_t runs = 1 + random_below(&seed, 6), foreign = 20 + random_below(&seed, 200);
+            while (n < bytes) {
+                if (n && (unsigned char)text[n - 1] < 0x80 && !random_below(&seed, runs)) {
+                    text[n] = text[n - 1];
+                    n++;
+                } else if (random_below(&seed, foreign)) {
+                    text[n++] = often[random_below(&seed, sizeof often - 1)];
+                } else {
+                    n += (size_t)utf8_encode(any_char(&seed), text + n);
+                }
+            }
+            compare(&p, text, n);
+        }
+        close_pair(&p);
+    }
+}
+
+/* Every row of five characters that rules tell apart, in front of words. */
+static void test_splitters_on_every_row(void **state)
+{
+    (void)state;
+    static const char signs[] = " \n\t'sl1.";
+    enum { SIGNS = sizeof signs - 1, LENGTH = 5 };
+    for (size_t k = 0; k < sizeof patterns / sizeof *patterns; k++) {
+        struct pair p = open_pair(patterns[k]);
+        int rows = 1;
+        for (int i = 0; i < LENGTH; i++) rows *= SIGNS;
+        for (int row = 0; row < rows; row++) {
+            char text[] = ".....b c d. ef\n gh 12  ij";
+            for (int i = 0, rest = row; i < LENGTH; i++, rest /= SIGNS)
+                text[i] = signs[rest % SIGNS];
+            compare(&p, text, sizeof text - 1);
+        }
+        close_pair(&p);
+    }
+}
+
+static void check_masks(const unsigned char *p)
+{
+    struct ascii_masks a = ascii_look(p), b = ascii_look_portable(p);
+    assert_memory_equal(&a, &b, sizeof a);
+    for (int i = 0; i < ASCII_SPAN; i++) {
+        int c = p[i], lower = c | 32;
+        assert_int_equal(a.high >> i & 1, c >= 0x80);
+        assert_int_equal(a.letters >> i & 1, c < 0x80 && lower >= 'a' && lower <= 'z');
+        assert_int_equal(a.numbers >> i & 1, c >= '0' && c <= '9');
+        assert_int_equal(a.spaces >> i & 1, c == ' ' || (c >= 9 && c <= 13));
+        assert_int_equal(a.newlines >> i & 1, c == '\n' || c == '\r');
+        assert_int_equal(a.blanks >> i & 1, c == ' ');
+        assert_int_equal(a.quotes >> i & 1, c == '\'');
+    }
+}
+
+static void test_ascii_masks(void **state)
+{
+    (void)state;
+    unsigned char bytes[ASCII_SPAN];
+    uint64_t seed = 22;
+    for (int c = 0; c < 256; c++) {
+        memset(bytes, c, sizeof bytes);
+        check_masks(bytes);
+    }
+    for (int round = 0; round < 2000; round++) {
+        for (int i = 0; i < ASCII_SPAN; i++) bytes[i] = (unsigned char)random_below(&seed, 256);
+        check_masks(bytes);
     }
 }
 
@@ -293,6 +377,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_splitters_on_anything),
         cmocka_unit_test(test_splitters_on_every_character),
+        cmocka_unit_test(test_splitters_on_ascii),
+        cmocka_unit_test(test_splitters_on_every_row),
+        cmocka_unit_test(test_ascii_masks),
         cmocka_unit_test(test_only_known_patterns_are_scanned),
         cmocka_unit_test(test_merges),
         cmocka_unit_test(test_nfc_keeps_u11a7),

@@ -69,8 +69,9 @@ static const struct {
     const char *what, *hint; /* of what is not read; %s: the path, twice */
 } refused[] = {
     {"PAR1", 4, "is Parquet",
-     "convert it: python -c \"import pandas; pandas.read_parquet('%s')"
-     ".to_json('%s.jsonl', orient='records', lines=True)\""},
+     "convert it (pip install pyarrow): python -c \"import json, pyarrow.parquet as p; "
+     "[print(json.dumps(r)) for b in p.ParquetFile('%s').iter_batches() for r in b.to_pylist()]\" "
+     "> '%s.jsonl'"},
     {"ARROW1", 6, "is an Arrow file",
      "convert it: python -c \"import pandas; pandas.read_feather('%s')"
      ".to_json('%s.jsonl', orient='records', lines=True)\""},

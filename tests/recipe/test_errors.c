@@ -250,7 +250,7 @@ static const struct bad table[] = {
      TRAIN "datasets=e.jsonl.zst", 4,
      "e.jsonl.zst: the compressed data are damaged behind", "fetch or write the file again", 0},
     {"data: Parquet", "write e.parquet PAR1....PAR1", TRAIN "datasets=e.parquet", 4,
-     "e.parquet: the file is Parquet", "convert it: python -c \"import pandas;", 0},
+     "e.parquet: the file is Parquet", "convert it (pip install pyarrow): python -c", 0},
     {"data: packed with bzip2", "write e.jsonl.bz2 BZh91AY", TRAIN "datasets=e.jsonl.bz2", 4,
      "e.jsonl.bz2: the file is compressed with bzip2", "pack it otherwise: bzcat e.jsonl.bz2 | gzip", 0},
     {"data: UTF-16", "write e.jsonl \\xff\\xfe{", TRAIN "datasets=e.jsonl", 4,

@@ -94,7 +94,7 @@ static void test_bad(void **state)
         {"\x1f\x8b\x08\x01", " ERR_FORMAT", "the compressed data end too early"},
         {"\x1f\x8b\x07\x01", " ERR_FORMAT", "the compressed data are damaged"},
         {"\x28\xb5\x2f\xfd\xff", " ERR_FORMAT", "the compressed data "},
-        {"PAR1....", " ERR_FORMAT", "read_parquet"},
+        {"PAR1....", " ERR_FORMAT", "pyarrow.parquet"},
         {"BZh9", " ERR_FORMAT", "bzcat"},
         {"{\"a\":1}\n{\"a\":\n{\"a\":3}\n", "1=1;2!;3=3;", ":2:"},
         {"{\"a\":1}\n{\"b\":\"\xe4\xb8\"}\n{\"a\":3}\n", "1=1;2!;3=3;", "must be UTF-8"},

@@ -375,6 +375,114 @@ static void test_aliases(void **state)
     config_free(&c);
 }
 
+/* ---- splits ---- */
+
+static void make_files(const char *dir, const char *const *names)
+{
+    char path[256], folder[256];
+    struct err e = {0};
+    for (; *names; names++) {
+        snprintf(path, sizeof path, "%s/%s", dir, *names);
+        snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
+        assert_int_equal(io_make_dirs(folder, &e), OK);
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        fclose(f);
+    }
+}
+
+/* Loads a dataset of `dir`/path and compares the paths it becomes, joined by spaces; or, where it
+ * fails, the message. */
+static void check_split(const char *dir, const char *key, const char *path, const char *more,
+                        const char *want)
+{
+    char text[512], got[1024] = "", message[1400];
+    struct config c;
+    struct err e = {0};
+    snprintf(text, sizeof text, "%s:\n  - path: %s%s\n    repeat: 2\n%s%s\n", key, dir, path,
+             *more ? "    " : "", more);
+    if (load(&c, text, NULL, &e) == OK) {
+        int is_eval = !strcmp(key, "eval_dataset");
+        const struct config_datasets *list = is_eval ? &c.eval_dataset : &c.datasets;
+        for (size_t i = 0; i < list->n; i++) {
+            const struct config_dataset *d = &list->items[i];
+            assert_int_equal(d->repeat, 2);
+            assert_null(d->split);
+            size_t used = strlen(got);
+            snprintf(got + used, sizeof got - used, "%s%s", i ? " " : "", d->path + strlen(dir));
+        }
+        config_free(&c);
+        assert_string_equal(got, want);
+        return;
+    }
+    err_format(&e, message, sizeof message);
+    if (!strstr(message, want)) fail_msg("%s, not %s", message, want);
+}
+
+static void test_splits(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"one/a.jsonl",
+                                        "one/README.md",
+                                        "two/train.jsonl",
+                                        "two/test.jsonl",
+                                        "two/notes.txt",
+                                        "two/my_training_set.csv",
+                                        "hub/README.md",
+                                        "hub/data/train_sft-00001-of-00002.json.gz",
+                                        "hub/data/train_sft-00000-of-00002.json.gz",
+                                        "hub/data/train_gen-00000-of-00001.json.gz",
+                                        "hub/data/test-00000-of-00001.parquet",
+                                        "deep/train/b.json",
+                                        "deep/train/a.json",
+                                        "deep/dev/x.json",
+                                        "words/questions_dev.jsonl",
+                                        "words/trainers.jsonl",
+                                        "words/x.train.jsonl.zst",
+                                        "none/a.jsonl",
+                                        "none/b.jsonl",
+                                        "two/train.jsonl.bak",
+                                        "two/.train.jsonl",
+                                        NULL};
+    static const struct {
+        const char *key, *path, *more, *want;
+    } cases[] = {
+        /* files */
+        {"datasets", "two/test.jsonl", "split: train", "two/test.jsonl"},
+        {"datasets", "two/test.jsonl", "split: test", "two/test.jsonl"},
+        {"datasets", "two/test.jsonl", "split:", "two/test.jsonl"},
+        {"datasets", "two/train.jsonl", "split: test", "is one file, its split is train, not test"},
+        {"datasets", "two/train.jsonl", "split: 'train[:10%]'", "split 'train[:10%]' is no name"},
+        {"datasets", "gone.jsonl", "split: train", "gone.jsonl"},
+        /* folders */
+        {"datasets", "one", "", "one/a.jsonl"},
+        {"datasets", "one", "split: train", "has no files of split train"},
+        {"datasets", "two", "", "two/train.jsonl"},
+        {"datasets", "two/", "split: train", "two/train.jsonl"},
+        {"datasets", "two", "split: test", "two/test.jsonl"},
+        {"datasets", "two", "split: validation",
+         "name the files in it: my_training_set.csv, notes"},
+        {"datasets", "hub", "split: train_sft",
+         "hub/data/train_sft-00000-of-00002.json.gz hub/data/train_sft-00001-of-00002.json.gz"},
+        {"datasets", "hub", "split: test", "hub/data/test-00000-of-00001.parquet"},
+        {"datasets", "deep", "", "deep/train/a.json deep/train/b.json"},
+        {"datasets", "deep", "max_samples: 3", "is a folder of 2 files, and has a max_samples"},
+        {"datasets", "deep", "split: dev", "deep/dev/x.json"},
+        {"datasets", "words", "", "words/x.train.jsonl.zst"},
+        {"datasets", "none", "", "is a folder (name the files in it: a.jsonl, b.jsonl)"},
+        {"eval_dataset", "words", "", "words/questions_dev.jsonl"},
+        {"eval_dataset", "two", "", "is a folder"},
+    };
+    char dir[] = "/tmp/cria-splits-XXXXXX", base[64];
+    struct err e = {0};
+    assert_non_null(mkdtemp(dir));
+    make_files(dir, files);
+    snprintf(base, sizeof base, "%s/", dir);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        check_split(base, cases[i].key, cases[i].path, cases[i].more, cases[i].want);
+    assert_int_equal(io_remove_tree(dir, &e), OK);
+}
+
 /* A name stands in one table only, and each alias gives its key's default when told so. */
 static void test_tables(void **state)
 {
@@ -617,6 +725,7 @@ int main(void)
         cmocka_unit_test(test_overrides),
         cmocka_unit_test(test_preferences),
         cmocka_unit_test(test_aliases),
+        cmocka_unit_test(test_splits),
         cmocka_unit_test(test_tables),
         cmocka_unit_test(test_resolve),
         cmocka_unit_test(test_resolve_says_where),

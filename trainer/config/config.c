@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "config/read.h"
+#include "config/split.h"
 
 #define COMMAND_LINE "command line"
 
@@ -354,6 +355,7 @@ enum status config_load(struct config *c, const char *path, const char *const *o
         s = settle(c, KEY_val_size, KEY_eval_dataset, e);
     if (!s) s = settle_stage(c, e);
     if (!s) s = check_values(c, e);
+    if (!s) s = config_resolve_splits(c, e);
     if (s) config_free(c);
     return s;
 }

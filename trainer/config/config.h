@@ -96,6 +96,7 @@ struct config_name {
 
 struct config_dataset {
     const char *path;
+    const char *split;               /* NULL once loaded: files are named (split.h) */
     const char *format;              /* "auto" unless given; the data room knows the names */
     const char *sample_by;           /* "line" unless given */
     const char *template;            /* of this dataset alone; NULL: as the run's */

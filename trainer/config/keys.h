@@ -49,8 +49,9 @@
       "and a worse reply (ipo, simpo, orpo, cpo: dpo with that loss_type), kto replies judged one " \
       "by one") \
     X(datasets, DATASETS, "", ANY, ALWAYS, \
-      "files to train on: a path, paths with commas, or a list of {path, format, template, weight, " \
-      "fraction, max_samples, repeat, field_NAME, role_NAME, sample_by}; configs/README.md says more") \
+      "files to train on: a path, paths with commas, or a list of {path, split, format, template, " \
+      "weight, fraction, max_samples, repeat, field_NAME, role_NAME, sample_by}; configs/README.md " \
+      "says more") \
     X(eval_dataset, DATASETS, "", ANY, ALWAYS, \
       "files to evaluate on, written like datasets") \
     X(val_size, REAL, "0", RANGE(0, 1e9), ALWAYS, \

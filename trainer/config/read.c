@@ -129,11 +129,6 @@ static enum status no_such_member(const struct reader *y, const char *inside,
     const char *known[64];
     size_t n = 0;
     struct err *e = y->r->e;
-    if (!*inside && !strcmp(name->text, "split")) {
-        err_at(e, ERR_UNSUPPORTED, y->r->file, name->line, name->column,
-               "%s of a dataset is not supported yet", name->text);
-        return err_hint(e, "remove it: this version takes each file whole, once an epoch");
-    }
     for (size_t i = 0; i < config_num_members && n < 64; i++)
         if (!strcmp(config_members[i].inside, inside)) known[n++] = config_members[i].spelling;
     const char *near = config_nearest(name->text, known, n);
@@ -141,8 +136,9 @@ static enum status no_such_member(const struct reader *y, const char *inside,
            *inside ? inside : "a dataset", name->text);
     if (near) return err_hint(e, "did you mean %s?", near);
     if (*inside) return err_hint(e, "it renames fields: write field_NAME or role_NAME instead");
-    return err_hint(e, "it has path, format, template, weight, fraction, max_samples, repeat, "
-                       "sample_by, field_NAME and role_NAME");
+    return err_hint(e,
+                    "it has path, split, format, template, weight, fraction, max_samples, repeat, "
+                    "sample_by, field_NAME and role_NAME");
 }
 
 /* The member that a name in the dataset or in one of its mappings stands for; NULL: none. */
@@ -238,10 +234,10 @@ static enum status read_text_member(struct reader *y, const struct config_scalar
     const struct {
         const char *name;
         struct config_scalar *to;
-    } texts[] = {{"path", &out->path},         {"format", &out->format},
-                 {"template", &out->template}, {"weight", &out->weight},
-                 {"fraction", &out->fraction}, {"max_samples", &out->max_samples},
-                 {"repeat", &out->repeat},     {"sample_by", &out->sample_by}};
+    } texts[] = {
+        {"path", &out->path},     {"format", &out->format},     {"template", &out->template},
+        {"weight", &out->weight}, {"fraction", &out->fraction}, {"max_samples", &out->max_samples},
+        {"repeat", &out->repeat}, {"split", &out->split},       {"sample_by", &out->sample_by}};
     size_t at = 0;
     while (at + 1 < sizeof texts / sizeof *texts && strcmp(member, texts[at].name) != 0) at++;
     struct config_scalar *to = texts[at].to;

@@ -278,6 +278,7 @@ const char *config_kind_text(enum config_kind kind)
 
 const struct config_member config_members[] = {
     {"", "path", "path"},
+    {"", "split", "split"},
     {"", "format", "format"},
     {"", "type", "format"},       /* axolotl */
     {"", "formatting", "format"}, /* LLaMA-Factory */

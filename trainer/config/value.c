@@ -82,6 +82,8 @@ static int is_null(const struct config_scalar *s)
     return s->plain && (!s->text[0] || !strcmp(s->text, "~") || !strcasecmp(s->text, "null"));
 }
 
+static int is_given(const struct config_scalar *s) { return s->text && !is_null(s); }
+
 /* What a setter knows: where to put the value, and where it was written. */
 struct target {
     struct config *c;
@@ -254,7 +256,7 @@ static enum status member(const struct target *t, const struct config_scalar *s,
                           double low, double high, double *out)
 {
     double x;
-    if (!s->text || is_null(s)) return OK;
+    if (!is_given(s)) return OK;
     if (config_parse_number(s->text, &x) || !(x >= low) || x > high) {
         err_at(t->e, ERR_CONFIG, t->file, s->line, s->column, "%s: %.*s is no number from %g to %g",
                name, SHOWN, s->text, low, high);
@@ -282,6 +284,7 @@ static enum status set_dataset(const struct target *t, const struct config_item 
     const char *format = item->format.text, *template = item->template.text;
     *out =
         (struct config_dataset){.path = item->path.text,
+                                .split = is_given(&item->split) ? item->split.text : NULL,
                                 .format = format && *format ? format : "auto",
                                 .sample_by = item->sample_by.text ? item->sample_by.text : "line",
                                 .template = template && *template ? template : NULL,

@@ -12,7 +12,7 @@ struct config_scalar {
 
 /* A member of a list: text, or a mapping {path, format, ...}. Where not given, text is NULL. */
 struct config_item {
-    struct config_scalar path, format, sample_by, template;
+    struct config_scalar path, split, format, sample_by, template;
     struct config_scalar weight, fraction, max_samples, repeat;
     const struct config_name *names;
     size_t num_names;

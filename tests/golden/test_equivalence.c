@@ -73,7 +73,7 @@ static void test_checkpointing(void **state)
 /* Stopped after the third update, then resumed: the uninterrupted run's bytes, metrics included. */
 static void resume_case(const char *name, const char *kind, const char *file)
 {
-    char whole[32], cut[32], overrides[256];
+    char whole[32], cut[32], overrides[1024];
     snprintf(whole, sizeof whole, "%s_whole", name);
     snprintf(cut, sizeof cut, "%s_cut", name);
     train(whole, kind);
@@ -93,6 +93,51 @@ static void test_resume(void **state)
     resume_case("lora", LORA, ADAPTER);
     resume_case("full", FULL, MODEL);
     resume_case("packed", LORA "packing=true", ADAPTER);
+}
+
+static void write_file(const char *name, int records, const char *form)
+{
+    char path[256];
+    tiny_path(&tiny, name, path);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (int i = 0; i < records; i++) fprintf(f, form, i, i * i);
+    fclose(f);
+}
+
+/* Several files, mixed anew each epoch: shares, passes and places in them go on where they were. */
+static void test_resume_mixture(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *kind;
+    } orders[] = {{"over", "mix_strategy=interleave_over"},
+                  {"under", "mix_strategy=interleave_under val_size=0.2"},
+                  {"parts", "order=progressive"}};
+    write_file("more.jsonl", 9, "{\"instruction\": \"Square %d.\", \"output\": \"%d\"}\n");
+    for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+        char kind[768];
+        const char *mixed = i < 2 ? ",\"weight\":3" : ",\"repeat\":2";
+        snprintf(kind, sizeof kind,
+                 LORA "%s datasets=[{\"path\":\"%s/data.jsonl\"%s},"
+                      "{\"path\":\"%s/more.jsonl\"%s,\"template\":\"alpaca\"}]",
+                 orders[i].kind, tiny.dir, i < 2 ? ",\"weight\":1" : "", tiny.dir, mixed);
+        resume_case(orders[i].name, kind, ADAPTER);
+    }
+}
+
+/* Plain texts: long ones are pieces, whose places go on too. */
+static void test_resume_texts(void **state)
+{
+    (void)state;
+    char kind[768];
+    write_file("long.txt", 40, "Line %d of a text that is cut into pieces, %d of them. ");
+    write_file("lines.txt", 12, "A line, number %d, that is a text by itself: %d.\n");
+    snprintf(kind, sizeof kind,
+             FULL "stage=pt template=null max_length=48 datasets=[{\"path\":\"%s/long.txt\","
+                  "\"sample_by\":\"document\"},{\"path\":\"%s/lines.txt\",\"repeat\":2}]",
+             tiny.dir, tiny.dir);
+    resume_case("texts", kind, MODEL);
 }
 
 /* The metrics file of a run that went on from an earlier checkpoint holds each step once. */
@@ -227,10 +272,11 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rerun),   cmocka_unit_test(test_checkpointing),
-        cmocka_unit_test(test_resume),  cmocka_unit_test(test_metrics_cut),
-        cmocka_unit_test(test_packing), cmocka_unit_test(test_micro_batches),
-        cmocka_unit_test(test_merge),   cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_rerun),          cmocka_unit_test(test_checkpointing),
+        cmocka_unit_test(test_resume),         cmocka_unit_test(test_metrics_cut),
+        cmocka_unit_test(test_resume_mixture), cmocka_unit_test(test_resume_texts),
+        cmocka_unit_test(test_packing),        cmocka_unit_test(test_micro_batches),
+        cmocka_unit_test(test_merge),          cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

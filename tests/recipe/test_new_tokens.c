@@ -222,6 +222,41 @@ static void test_whole_tables(void **state)
     answer_logits(path, NULL, logits);
 }
 
+/* A dataset's own template brings its tokens too, behind those of the run's. */
+static void test_own_template(void **state)
+{
+    (void)state;
+    char path[256], more[768];
+    struct err e = {0};
+    struct tokenizer *t;
+    tiny_path(&tiny, "mine.yaml", path);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs("name: mine\nuser: '{<|ask|>}{content}'\nreply: '{<|say|>}{content}{<|im_end|>}'\n"
+          "system: '{content}'\n",
+          f);
+    fclose(f);
+    snprintf(more, sizeof more,
+             "datasets=[{\"path\":\"%s/data.jsonl\"},{\"path\":\"%s/data.jsonl\",\"template\":"
+             "\"%s\"}]",
+             tiny.dir, tiny.dir, path);
+    train("own", TINY_MODEL, 0, more);
+    CHECK_OK(tiny.status, &tiny.err);
+    assert_int_equal(number_in("own/base/config.json", "vocab_size"), OLD + 4);
+    tiny_path(&tiny, "own", path);
+    CHECK_OK(tokenizer_open(&t, path, &e), &e);
+    assert_int_equal(tokenizer_find(t, "<|im_end|>"), OLD + 1);
+    assert_int_equal(tokenizer_find(t, "<|ask|>"), OLD + 2);
+    assert_int_equal(tokenizer_find(t, "<|say|>"), OLD + 3);
+    tokenizer_close(t);
+    char never[900];
+    snprintf(never, sizeof never, "template=vicuna add_special_tokens=never %s", more);
+    train("own_never", TINY_MODEL, 0, never);
+    assert_int_equal(tiny.status, ERR_CONFIG);
+    assert_non_null(strstr(tiny.err.message, "<|ask|>"));
+    assert_non_null(strstr(tiny.err.hint, "add_special_tokens"));
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -242,9 +277,9 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_grown),     cmocka_unit_test(test_first_rows),
-        cmocka_unit_test(test_free_rows), cmocka_unit_test(test_whole_tables),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_grown),        cmocka_unit_test(test_first_rows),
+        cmocka_unit_test(test_free_rows),    cmocka_unit_test(test_whole_tables),
+        cmocka_unit_test(test_own_template), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

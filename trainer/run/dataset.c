@@ -149,18 +149,25 @@ static void describe_sources(struct config_datasets list, struct prepare_source 
     }
 }
 
+enum status dataset_own_template(const struct config *c, enum config_key key,
+                                 const struct config_dataset *d, const struct template **out,
+                                 struct err *e)
+{
+    *out = NULL;
+    if (!d->template) return OK;
+    enum status s = chat_template_named(d->template, out, e);
+    if (!s || template_is_file(d->template)) return s;
+    if (!e->line) e->line = d->line;
+    return config_blame(c, key, e);
+}
+
 /* Those that a dataset has for itself; closed by close_templates, after a failure too. */
 static enum status open_templates(const struct dataset_request *r, struct prepare_source *sources,
                                   struct err *e)
 {
     struct config_datasets list = list_of(r);
-    for (size_t i = 0; r->template && i < list.n; i++) {
-        const char *name = list.items[i].template;
-        if (!name) continue;
-        enum status s = chat_template_named(name, &sources[i].template, e);
-        if (s && !e->line && !template_is_file(name)) e->line = list.items[i].line;
-        if (s) return template_is_file(name) ? s : config_blame(r->config, r->key, e);
-    }
+    for (size_t i = 0; r->template && i < list.n; i++)
+        TRY(dataset_own_template(r->config, r->key, &list.items[i], &sources[i].template, e));
     return OK;
 }
 

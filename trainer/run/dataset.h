@@ -39,6 +39,12 @@ MUST_CHECK enum status dataset_open(struct store **out, const struct dataset_req
 MUST_CHECK enum status dataset_prepare(const struct dataset_request *r, char *out, size_t size,
                                        struct err *e);
 
+/* The template that the dataset has for its records alone; NULL: it has none. The caller closes it.
+ * ERR_CONFIG (at its place in the config) and what reading a file of templates returns. */
+MUST_CHECK enum status dataset_own_template(const struct config *c, enum config_key key,
+                                            const struct config_dataset *d,
+                                            const struct template **out, struct err *e);
+
 /* Without a config, to be read: comma-separated raw files, prepared into a file that is gone once
  * the store is closed; or one .h5 file made with this tokenizer and template. Errors as
  * dataset_open. */

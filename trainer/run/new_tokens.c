@@ -17,6 +17,7 @@ struct missing {
     const struct tokenizer *tokenizer;
     char names[NEW_MAX][SPELLING_MAX];
     int count;
+    char template[SPELLING_MAX]; /* the first that needs one */
 };
 
 /* Too long or too many: left to whoever uses the template, who refuses it. */
@@ -114,7 +115,29 @@ static enum status enlarge(struct new_tokens *n, struct tokenizer **tokenizer,
     return OK;
 }
 
-static void tell(const struct new_tokens *n, const struct missing *m, const struct template *t)
+static enum status note_template(struct missing *m, const struct template *t, struct err *e)
+{
+    int before = m->count;
+    TRY(template_specials(t, note_missing, m, e));
+    if (m->count && !before) snprintf(m->template, sizeof m->template, "%s", t->name);
+    return OK;
+}
+
+/* Those of the templates that datasets have for themselves. */
+static enum status note_own(struct missing *m, const struct config *c, enum config_key key,
+                            struct config_datasets list, struct err *e)
+{
+    for (size_t i = 0; i < list.n; i++) {
+        const struct template *own;
+        TRY(dataset_own_template(c, key, &list.items[i], &own, e));
+        enum status s = own ? note_template(m, own, e) : OK;
+        template_close(own);
+        if (s) return s;
+    }
+    return OK;
+}
+
+static void tell(const struct new_tokens *n, const struct missing *m)
 {
     char names[256] = "";
     size_t used = 0;
@@ -122,7 +145,7 @@ static void tell(const struct new_tokens *n, const struct missing *m, const stru
         used +=
             (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", m->names[i]);
     log_notice("the tokenizer does not have %s of template %s: added, from id %d on", names,
-               t->name, (int)n->first);
+               m->template, (int)n->first);
 }
 
 enum status new_tokens_open(struct new_tokens *n, struct tokenizer **out, const struct config *c,
@@ -136,19 +159,21 @@ enum status new_tokens_open(struct new_tokens *n, struct tokenizer **out, const 
     TRY(tokenizer_open(out, c->model_name_or_path, e));
     if (!t || c->add_special_tokens == CONFIG_ADD_NEVER) return OK;
     m.tokenizer = *out;
-    TRY(template_specials(t, note_missing, &m, e));
+    TRY(note_template(&m, t, e));
+    TRY(note_own(&m, c, KEY_datasets, c->datasets, e));
+    TRY(note_own(&m, c, KEY_eval_dataset, c->eval_dataset, e));
     if (!m.count) return OK;
     if (io_file_size(path) < 0) {
         config_fail(c, KEY_template, e,
                     "%s needs the token %s, and the tokenizer has no %s to add "
                     "it to",
-                    t->name, m.names[0], TOKENIZER_FILE);
+                    m.template, m.names[0], TOKENIZER_FILE);
         return err_hint(e, "use a template without special tokens (alpaca, vicuna), or convert the "
                            "tokenizer to tokenizer.json");
     }
     n->first = tokenizer_vocab_size(*out);
     TRY(enlarge(n, out, c, &m, e));
     n->count = m.count;
-    tell(n, &m, t);
+    tell(n, &m);
     return OK;
 }

@@ -1,4 +1,5 @@
-/* new_tokens.h - a template's special tokens that the base's tokenizer does not have.
+/* new_tokens.h - special tokens of the run's template, and of templates that its datasets have for
+ * themselves, that the base's tokenizer does not have.
  *
  * With add_special_tokens: auto they are added. The enlarged tokenizer is a directory of its own,
  * ".cria-cache/tokenizer-HASH" beside output_dir: the base's files, with the tokens in
@@ -20,9 +21,10 @@ struct new_tokens {
     char dir[IO_PATH_MAX]; /* where the tokenizer's files are */
 };
 
-/* Opens the tokenizer of model_name_or_path, enlarged if `t` (NULL: no template) asks for it.
- * base_vocab is left 0. ERR_CONFIG (the tokenizer has no tokenizer.json to add to), ERR_IO,
- * ERR_DISK_FULL, ERR_MEMORY, and what tokenizer_open returns. */
+/* Opens the tokenizer of model_name_or_path, enlarged if `t` (NULL: no template at all) or a
+ * dataset's own template asks for it. base_vocab is left 0. ERR_CONFIG (the tokenizer has no
+ * tokenizer.json to add to; no such template), ERR_IO, ERR_DISK_FULL, ERR_MEMORY, and what
+ * tokenizer_open and template_open return. */
 MUST_CHECK enum status new_tokens_open(struct new_tokens *n, struct tokenizer **out,
                                        const struct config *c, const struct template *t,
                                        struct err *e);

@@ -253,6 +253,7 @@ struct kernels {
     void (*attention_forward)(struct device *d, const struct kern_attention *a, void *scratch);
     void (*attention_backward)(struct device *d, const struct kern_attention *a,
                                const struct kern_attention_grad *g, void *scratch);
+    /* first_row > 0: for fewer rows too, wherever they lie. */
     size_t (*attention_scratch)(const struct device *d, const struct kern_attention *a);
     /* Which engine heads of D get, as d->attention stands; NULL: the wish is not to be had. A call
      * whose rows are not 16-aligned goes the plain way in any case. (Optional: one engine.) */

@@ -1,12 +1,13 @@
 /* gpu.c - times of the vtable's entries on a GPU, beside what it sustains, a line of JSON each.
  *
- *     bench_gpu [copy] [gemm] [passes] [attention] [head] [small]      no part: all of them
+ *     bench_gpu [copy] [gemm] [passes] [attention] [decode] [head] [small]   no part: all of them
  *
  * Timed by CUDA events in the backend's own stream: medians of calls behind a warm-up, on random
  * numbers; `small` takes toy shapes, for the emulator. Passes take tensors far larger than a cache.
  * A line has the entry, its shape, milliseconds, the FLOPs or bytes that it cannot do without, and
  * `share`: of the rate that the largest product or the copy reached in this same run. Attention's
- * FLOPs are those of the visible pairs: 4 D forward, 10 D backward.
+ * FLOPs are those of the visible pairs: 4 D forward, 10 D backward. Decoding is one new row behind
+ * so many cached ones, and its bytes are those of K and V.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -409,6 +410,34 @@ static void bench_attention(void)
     engine = "";
 }
 
+/* --- decoding --- */
+
+/* One row behind rows - 1 cached ones: forward alone. */
+static void bench_decode_at(int32_t rows, int32_t H, int32_t KV, int32_t D)
+{
+    size_t q = (size_t)(H * D), kv = (size_t)rows * (size_t)(KV * D);
+    struct segment s = {rows - 1, 1, rows - 1, 0, rows - 1, 0}, *on_device = take(sizeof s);
+    struct attention_call c = {
+        .a = {.N = 1, .H = H, .KV = KV, .D = D, .scale = 0.088f, .segments = on_device}};
+    char shape[64];
+    dev.k->upload(&dev, on_device, &s, sizeof s);
+    c.a.num_segments = 1, c.a.first_row = rows - 1;
+    c.a.q = values(q), c.a.k = values(kv), c.a.v = values(kv), c.a.o = values(q);
+    c.a.ldq = c.a.ldo = H * D, c.a.ldk = c.a.ldv = KV * D;
+    c.scratch = take(dev.k->attention_scratch(&dev, &c.a));
+    snprintf(shape, sizeof shape, "1x%dx%dx%dx%d", rows, H, KV, D);
+    print_bytes("decoding attention", shape, median_ms(attention_forward, &c),
+                2.0 * (double)kv * (double)dtype_size(dev.type));
+    give_back();
+}
+
+static void bench_decode(void)
+{
+    for (int32_t D = 64; D <= 128; D *= 2)
+        for (int32_t rows = small ? 200 : 2048; rows <= (small ? 200 : 131072); rows *= 4)
+            bench_decode_at(rows, small ? 2 : 32, small ? 1 : 8, D);
+}
+
 /* --- the head --- */
 
 struct head_call {
@@ -448,11 +477,8 @@ static void bench_head(void)
 static const struct {
     const char *name;
     void (*run)(void);
-} parts[] = {{"copy", bench_copy},
-             {"gemm", bench_gemm},
-             {"passes", bench_passes},
-             {"attention", bench_attention},
-             {"head", bench_head}};
+} parts[] = {{"copy", bench_copy},           {"gemm", bench_gemm},     {"passes", bench_passes},
+             {"attention", bench_attention}, {"decode", bench_decode}, {"head", bench_head}};
 enum { PARTS = sizeof parts / sizeof *parts };
 
 int main(int argc, char **argv)
@@ -468,7 +494,7 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "small"))
             small = 1;
         else
-            fail("a part is copy, gemm, passes, attention or head");
+            fail("a part is copy, gemm, passes, attention, decode or head");
     }
     if (device_open(&dev, "cuda", 0, &e)) fail(e.message);
     if (cudaEventCreateWithFlags(&begin_event, cudaEventDefault) ||

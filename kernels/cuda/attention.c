@@ -2,7 +2,8 @@
  *
  * The device's wish (`attention` of struct device) names one; a call whose shapes it does not fit
  * goes the plain way, which takes all. Under ATTENTION_AUTO that is the plain way for every call:
- * the others use PTX wrappers, and those have not passed on a device yet.
+ * the others use PTX wrappers, and those have not passed on a device yet. Decoding few rows has an
+ * engine of its own under every wish (cuda_decode_attention_fits: which calls); it has no wrapper.
  */
 #include "kernels/cuda/cuda.h"
 
@@ -26,6 +27,9 @@ static const struct engine plain = {"plain", fits_all, cuda_plain_attention_scra
 static const struct engine flash = {"flash", cuda_flash_attention_fits,
                                     cuda_flash_attention_scratch, cuda_flash_attention_forward,
                                     cuda_flash_attention_backward};
+static const struct engine decode = {"decode", cuda_decode_attention_fits,
+                                     cuda_decode_attention_scratch, cuda_decode_attention_forward,
+                                     cuda_plain_attention_backward};
 
 static const struct engine *const wishes[] = {
     [ATTENTION_AUTO] = &plain, [ATTENTION_PLAIN] = &plain, [ATTENTION_FLASH] = &flash};
@@ -33,6 +37,7 @@ static const struct engine *const wishes[] = {
 static const struct engine *engine_of(const struct device *d, const struct kern_attention *a)
 {
     const struct engine *wish = wishes[d->attention];
+    if (decode.fits(d, a)) return &decode;
     return wish->fits(d, a) ? wish : &plain;
 }
 
@@ -43,11 +48,13 @@ const char *cuda_attention_engine(const struct device *d, int32_t D)
     return e->fits(d, &shape) ? e->name : NULL;
 }
 
-/* A call's addresses may make it go the plain way. */
+/* A call's addresses may make it go the plain way, and while decoding fewer rows may follow. */
 size_t cuda_attention_scratch(const struct device *d, const struct kern_attention *a)
 {
     size_t needed = wishes[d->attention]->scratch(d, a), all = plain.scratch(d, a);
-    return needed > all ? needed : all;
+    size_t few = a->first_row > 0 ? decode.scratch(d, a) : 0;
+    if (needed < all) needed = all;
+    return needed > few ? needed : few;
 }
 
 void cuda_attention_forward(struct device *d, const struct kern_attention *a, void *scratch)

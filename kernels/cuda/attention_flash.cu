@@ -6,7 +6,7 @@
  *   l = l f + sum p;  o = o f + bf16(p) v         at the end o / l, lse = m scale + ln l
  * A row that has seen no key yet has m = -inf, and 0 in its place where that would give NaN.
  * q [N, H*D], k and v [rows, KV*D], o [N, H*D], lse [N, H]; rows of q, o and lse count from
- * first_row, so decoding goes here too (few blocks then: no split over keys yet).
+ * first_row, so decoding goes here too, but for few rows (attention_decode.cu).
  * Grid: tiles x KV, key head fastest; deterministic: a block goes over its keys in order.
  */
 #include "kernels/cuda/attention_flash.cuh"

@@ -409,8 +409,9 @@ static void cut_rows(struct op_ints *n, const struct op_case *c)
                                             {181, 40, 0, 0, 0, 1}};
     n->num_segments = 0;
     if (c->cut == CUT_ONE) n->segments[n->num_segments++] = (struct segment){0, c->N, 0, 0, 0, 0};
+    int32_t cached = c->cut == CUT_DECODE ? c->S ? c->S : 130 : 0;
     if (c->cut == CUT_DECODE)
-        n->segments[n->num_segments++] = (struct segment){130, c->N, 130, 0, 130, 0};
+        n->segments[n->num_segments++] = (struct segment){cached, c->N, cached, 0, cached, 0};
     for (int i = 0; c->cut == CUT_SHARED && i < 4; i++) n->segments[n->num_segments++] = shared[i];
     for (int32_t i = 0, at = 0; c->cut == CUT_RAGGED && i < 6; i++) {
         if (i == 5) at += 3;
@@ -419,7 +420,7 @@ static void cut_rows(struct op_ints *n, const struct op_case *c)
     }
     const struct segment *last = &n->segments[n->num_segments - 1];
     n->key_rows = last->start + last->length;
-    n->first_row = c->cut == CUT_DECODE ? 130 : 0;
+    n->first_row = cached;
     n->rows = n->key_rows - n->first_row;
 }
 

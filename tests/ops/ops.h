@@ -43,7 +43,7 @@ enum cut {
     CUT_RAGGED, /* documents of 1, 2, 63, 64, 65 and 200 rows, three rows between that are none's */
     CUT_ONE,    /* one document of N rows */
     CUT_SHARED, /* two replies to one prompt, and a plain document behind */
-    CUT_DECODE  /* N new rows behind 130 cached ones */
+    CUT_DECODE  /* N new rows behind S cached ones (130) */
 };
 
 struct op_case {

@@ -1,6 +1,6 @@
 """The peer's side of tools/gpu-check for kernels: PyTorch on the GPU, as a user would write it.
 
-    python gpu_kernels.py PART ...         copy, gemm, passes, attention, head; `small`: toy shapes
+    python gpu_kernels.py PART ...         copy, gemm, passes, attention, decode, head; `small`: toy shapes
 
 Prints one line of JSON: {"ENTRY SHAPE": milliseconds}, by the names and shapes that bench_gpu
 prints (kernels/bench/gpu.c), bf16, medians of calls between CUDA events behind a warm-up. A case
@@ -133,6 +133,16 @@ def attention():
         with torch.no_grad():
             yield "attention forward", shape, median_ms(lambda: forward(q, k, v))
         yield "attention backward", shape, backward(forward, q, k, v)
+
+
+def decode():
+    cases = [(200, 2, 1, 64), (200, 2, 1, 128)] if SMALL else [
+        (n, 32, 8, D) for D in (64, 128) for n in (2048, 8192, 32768, 131072)]
+    for N, H, KV, D in cases:
+        q = values(1, H, 1, D)
+        k, v = (values(1, N, KV, D).transpose(1, 2) for _ in range(2))
+        yield "decoding attention", f"1x{N}x{H}x{KV}x{D}", median_ms(
+            lambda: F.scaled_dot_product_attention(q, k, v, enable_gqa=True))
 
 
 def head():

@@ -254,7 +254,7 @@ def bench_kernels(bench):
 
 
 def bench_attention(bench):
-    return judged(True, "", **with_peer(bench, "gemm", "attention"))
+    return judged(True, "", **with_peer(bench, "copy", "gemm", "attention", "decode"))
 
 
 def bench_head(bench):
@@ -321,7 +321,7 @@ PARTS = {
     "kernels": (bench_kernels, 60, {"programs": ("bench_gpu",)}, {"packages": ("torch",)},
                 "products and passes beside PyTorch, passes beside the copy bandwidth"),
     "attention": (bench_attention, 90, {"programs": ("bench_gpu",)}, {"packages": ("torch",)},
-                  "attention from 1k to 32k tokens beside PyTorch's SDPA"),
+                  "attention from 1k to 32k tokens, and decoding behind 2k to 128k, beside PyTorch's SDPA"),
     "head": (bench_head, 45, {"programs": ("bench_gpu",)}, {"packages": ("torch",)},
              "the head, 8192x4096x128256"),
     "steps": (lambda bench: bench_steps(bench, STEPS), 170,

@@ -60,7 +60,7 @@ def tables(results):
     lines += [part_line(name, part) for name, part in parts.items()]
     rows = [row for name in ("kernels", "attention", "head")
             for row in parts.get(name, {}).get("rows", ())
-            if name == "kernels" or not row["entry"].startswith("linear")]
+            if name == "kernels" or not row["entry"].startswith(("linear", "copy"))]
     if rows:
         lines += kernel_lines(rows)
     for name, part in parts.items():

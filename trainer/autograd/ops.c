@@ -208,8 +208,8 @@ static struct kern_attention attention_args(const struct node *n)
         .o = o->data,
         .lse = n->out[1] ? n->out[1]->data : NULL,
     };
+    args.first_row = a->cache.length; /* so that it counts where a cache has no place yet, too */
     if (a->cache.k) {
-        args.first_row = a->cache.length;
         args.k = a->cache.k;
         args.v = a->cache.v;
         args.ldk = args.ldv = k->cols;

@@ -235,6 +235,8 @@ static enum status plan_all(struct engine *g, struct err *e)
     TRY(plan_reference(g, e));
     if (g->options.cache_rows) {
         struct tokens tokens = device_tokens(g, g->options.decode_rows, 1);
+        for (int32_t l = 0; l < g->options.config->num_layers; l++)
+            g->caches[l].length = 1; /* rows before these: what they need of scratch differs */
         record_decode(g, &tokens);
         TRY(plan_one(g, &g->decode_plan, e));
     }

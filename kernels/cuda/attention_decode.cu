@@ -33,7 +33,7 @@ template <class T_, int V_, int LANES_, int PACKS_, int M_> struct decode {
     typedef T_ T;
     enum { V = V_, LANES = LANES_, PACKS = PACKS_, M = M_ };
     enum { WIDTH = V * PACKS, COLUMNS = LANES * WIDTH, BESIDE = THREADS / LANES };
-    enum { AHEAD = 4, BLOCKS = M * WIDTH > 32 || V == 1 ? 2 : 4 };
+    enum { HELD = M * WIDTH, AHEAD = 4, BLOCKS = HELD > 32 || V == 1 ? 2 : HELD == 32 ? 3 : 4 };
     enum { FLOATS = KEYS * M + 3 * M + WARPS * M * COLUMNS }; /* shared */
 };
 

@@ -76,6 +76,14 @@ class Pretended(unittest.TestCase):
         done, found = self.run_tool("ops", "--budget", "1")
         self.assertEqual(found["parts"]["ops"]["status"], "no time")
 
+    def test_shares(self):
+        self.assertLessEqual(sum(part[1] for part in parts.PARTS.values()), 520)  # below 9 minutes
+        done, found = self.run_tool("wrappers", "ops", "--budget", "70")
+        limits = [part["budget_s"] for part in found["parts"].values()]
+        self.assertEqual(limits[0], 20)  # 10 of its own and the 10 that nobody has
+        self.assertGreater(limits[1], 60)
+        self.assertIn(" of 20 s", done.stdout)
+
     def test_hang(self):
         self.program("tests/test_ops_cuda", "sleep 60")
         done, _ = self.run_tool("--run", "ops", "--limit", "1")
@@ -104,17 +112,33 @@ class Numbers(unittest.TestCase):
             path.write_text('{"loss": 1}\n{"eval_loss": 2}\n{"loss": 3}\n{"lo')
             self.assertEqual([row["loss"] for row in runs.read_metrics(folder)], [1, 3])
 
+    def test_weights(self):
+        """A file of as many bytes as its header says, and the header of as many as its length."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = runs.Bench(folder, 10, True).weights("toy")
+            data = path.read_bytes()
+            length = int.from_bytes(data[:8], "little")
+            header = json.loads(data[8:8 + length])
+            self.assertEqual(len(data), 8 + length + max(t["data_offsets"][1]
+                                                         for t in header.values()))
+
     def test_tables(self):
         row = {"entry": "copy", "shape": "2048 MB", "ms": 1.0, "gb_per_second": 4300.0, "share": 1}
         step = {"tokens": 4096, "tokens_per_second": 13000.0, "planned_bytes": 4 << 30}
+        dpo = {"shape": "8b", "prompt": 700, "reply": 450, "shared": {"pairs_per_second": 6.5}}
+        start = {"shape": "1b", "first_step_s": 1.5, "read_s": 0.8, "step_s": 0.1, "more_s": 0.6}
         results = {"machine": {"gpu": GPU, "driver": "580", "peers": {"torch": "2.11"},
                                "date": "today", "commit": "abc"},
                    "parts": {"kernels": {"status": "passed", "rows": [row]},
-                             "steps": {"status": "failed", "why": "x", "steps": {"8b": step}}}}
+                             "steps": {"status": "failed", "why": "x", "steps": {"8b": step}},
+                             "dpo": {"status": "passed", "dpo": dpo},
+                             "start": {"status": "passed", "start": start}}}
         made = table.tables(results)
         self.assertIn("| copy | 2048 MB | 1.000 |  | 4300 | 1.00 |", made)
         self.assertIn("| 8b, 4096 | 13000 |", made)
         self.assertIn("| steps | failed: x |", made)
+        self.assertIn("| prompts shared | 6.50 |", made)
+        self.assertIn("all else 0.60 s.", made)
 
 
 if __name__ == "__main__":

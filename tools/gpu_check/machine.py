@@ -22,7 +22,8 @@ PROGRAMS = {
     "test_wrappers": ("tests/test_wrappers_cuda", "tests/test_wrappers_emulated"),
     "test_ops": ("tests/test_ops_cuda", "tests/test_ops_emulated"),
 }
-PEERS = ("torch", "transformers", "peft", "accelerate", "liger-kernel", "torchtune", "triton")
+PEERS = ("torch", "transformers", "peft", "trl", "accelerate", "liger-kernel",
+         "torchtune", "triton")
 BLAS_LIBRARY = "libcublasLt.so.13"
 
 

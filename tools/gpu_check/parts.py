@@ -5,9 +5,10 @@ import json
 import re
 import shutil
 import time
+from statistics import median
 
 from gpu_check.machine import ROOT, Failed, find_tool, lacking, program
-from gpu_check.runs import SHAPES, file_hash, relative_error
+from gpu_check.runs import BASE, SHAPES, file_hash, relative_error
 
 CURVES = {  # what is trained, on what, how
     "sft": {"stage": "sft", "template": "alpaca", "finetuning": "full"},
@@ -31,6 +32,11 @@ STEPS_MORE = {
     "1b-full-plain": ("1b", {"finetuning": "full", "attention": "plain"}, 4096),
 }
 PASSES_GOAL, STEP_GOAL = 0.85, 1.2
+START_GOAL = 0.5   # seconds beside reading the weights and the step itself
+# name in the results: the package it takes besides, options of gpu_step.py
+PEER = {"peer": (None, ())}
+PEERS = {**PEER, "compiled": (None, ("--compile", "layers")),
+         "liger": ("liger-kernel", ("--liger",)), "torchtune": ("torchtune", ("--torchtune",))}
 
 
 def judged(good, why, **found):
@@ -185,11 +191,11 @@ def check_same(bench):
 # --- memory ---
 
 
-def step_config(bench, name, shape, own, tokens):
+def step_config(bench, name, shape, own, tokens, **more):
     """A run over one document of `tokens` a step."""
-    return bench.config(name, model_name_or_path=str(bench.model(shape)), random_weights=True,
-                        stage="pt", datasets=str(bench.text(4, tokens)), max_length=tokens,
-                        per_device_train_batch_size=1, max_steps=1000, **own)
+    values = {"model_name_or_path": str(bench.model(shape)), "random_weights": True, **own, **more}
+    return bench.config(name, stage="pt", datasets=str(bench.text(4, tokens)), max_length=tokens,
+                        per_device_train_batch_size=1, max_steps=1000, **values)
 
 
 def check_plan(bench):
@@ -261,34 +267,104 @@ def bench_head(bench):
     return judged(True, "", **with_peer(bench, "gemm", "head"))
 
 
-def bench_steps(bench, cases, *peer_options):
+def step_peers(bench, row, config, tokens, own, peers):
+    """row[peer] and row[peer + "_failed"], for each peer whose package is here."""
+    for peer, (package, options) in peers.items():
+        if lacking({"packages": ("torch", "transformers", *((package,) if package else ()))},
+                   bench.emulated):
+            continue
+        try:
+            found = row[peer] = bench.peer(
+                "gpu_step.py", "--config", config, "--tokens", tokens, "--finetuning",
+                own["finetuning"], "--steps", 2 if bench.emulated else 8, *options,
+                *(["--checkpointing"] if "gradient_checkpointing" in own else []))
+            if "tokens_per_second" in row:
+                name = "ratio" if peer == "peer" else f"ratio_{peer}"
+                row[name] = row["tokens_per_second"] / found["tokens_per_second"]
+        except Failed as e:
+            row[f"{peer}_failed"] = str(e)
+
+
+def bench_steps(bench, cases, peers):
     found = {}
     if bench.emulated:
-        cases = {"toy-lora": ("toy", {"finetuning": "lora"}, 64)}
+        cases, peers = {"toy-lora": ("toy", {"finetuning": "lora"}, 64)}, {}
     for name, (shape, own, tokens) in cases.items():
         config = step_config(bench, name, shape, own, tokens)
         row = found[name] = {"shape": shape, "tokens": tokens, "tuning": own["finetuning"]}
         try:
             row["planned_bytes"] = bench.plan(config)["total_bytes"]
             row.update(bench.steps(config, 3 if bench.emulated else 10,
-                                   min(45, bench.left() / 2)))
+                                   min(30, bench.left() / 2)))
         except Failed as e:
             row["failed"] = str(e)
-        if bench.emulated:
-            continue
-        try:
-            row["peer"] = bench.peer("gpu_step.py", "--config", config_of(bench, shape), "--tokens",
-                                     tokens, "--finetuning", own["finetuning"], "--steps", 8,
-                                     *(["--checkpointing"] if "gradient_checkpointing" in own
-                                       else []), *peer_options)
-            if "tokens_per_second" in row:
-                row["ratio"] = row["tokens_per_second"] / row["peer"]["tokens_per_second"]
-        except Failed as e:
-            row["peer_failed"] = str(e)
+        step_peers(bench, row, config_of(bench, shape), tokens, own, peers)
     failed = [f"{name}: {row['failed']}" for name, row in found.items() if "failed" in row]
     slow = [f"{name}: {row['ratio']:.2f} of transformers+PEFT" for name, row in found.items()
             if row.get("ratio", STEP_GOAL) < STEP_GOAL]
     return judged(not failed, "; ".join(failed), steps=found, below_goal=slow)
+
+
+# --- a step of preferences ---
+
+
+def bench_dpo(bench):
+    """Pairs whose prompt is computed once, against the plain form and TRL's trainer."""
+    shape, prompt, reply, batch = ("toy", 40, 20, 2) if bench.emulated else ("8b", 700, 450, 2)
+    pairs = bench.long_pairs(8 * batch, prompt, reply)
+    own = {"model_name_or_path": str(bench.model(shape)), "random_weights": True, "stage": "dpo",
+           "template": "alpaca", "datasets": str(pairs), "finetuning": "lora", "lora_r": 16,
+           "max_length": 2 * (prompt + reply), "per_device_train_batch_size": batch,
+           "max_steps": 1000}
+    if not bench.emulated:
+        own["attention"] = "flash"
+    found, failed = {"shape": shape, "prompt": prompt, "reply": reply, "pairs_a_step": batch}, []
+    for name, sharing in (("shared", True), ("plain", False)):
+        try:
+            run = bench.steps(bench.config(f"dpo-{name}", **own, prefix_sharing=sharing),
+                              3 if bench.emulated else 8, min(20, bench.left() / 3))
+            found[name] = {**run, "pairs_per_second": batch / median(run["seconds"])}
+        except Failed as e:
+            failed.append(f"{name}: {e}")
+    if "shared" in found and "plain" in found:
+        found["gain"] = found["shared"]["pairs_per_second"] / found["plain"]["pairs_per_second"]
+    if not bench.emulated and not lacking(PARTS["dpo"][3]):
+        try:
+            data = bench.work / "pairs.h5"
+            bench.run("cria", "prepare", "--data", pairs, "--tokenizer", BASE, "--template",
+                      "alpaca", "--out", data)
+            peer = found["trl"] = bench.peer(
+                "gpu_dpo.py", "--config", config_of(bench, shape), "--tokenizer", BASE, "--data",
+                data, "--batch", batch, "--steps", 6)
+            if "shared" in found:
+                found["ratio"] = found["shared"]["pairs_per_second"] / peer["pairs_per_second"]
+        except Failed as e:
+            found["trl_failed"] = str(e)
+    return judged(not failed, "; ".join(failed), dpo=found)
+
+
+# --- the first step ---
+
+
+def bench_start(bench):
+    """From the command to the end of the first step, with weights to read, beside reading them."""
+    shape, tokens = ("toy", 64) if bench.emulated else ("1b", 1024)
+    model = bench.model(shape)
+    path = bench.weights(shape)
+    config = step_config(bench, "start", shape, {"finetuning": "lora"}, tokens,
+                         random_weights=False, model_name_or_path=str(model))
+    began = time.monotonic()
+    with path.open("rb", buffering=0) as f:
+        while f.read(1 << 24):
+            pass
+    reading = time.monotonic() - began
+    run = bench.steps(config, 4, bench.left() - 2)
+    more = run["first_step_s"] - median(run["seconds"]) - reading
+    slow = [f"{more:.2f} s more than reading and a step"] if more > START_GOAL else []
+    return judged(True, "", start={
+        "shape": shape, "bytes": path.stat().st_size, "read_s": reading,
+        "first_step_s": run["first_step_s"], "step_s": median(run["seconds"]), "more_s": more},
+        below_goal=slow)
 
 
 def config_of(bench, shape):
@@ -299,44 +375,48 @@ def config_of(bench, shape):
 
 BASE_FILES = ("configs/quickstart/base/model.safetensors", "configs/quickstart/base/config.json")
 RUNS = {"programs": ("cria", "quickstart_world"), "files": BASE_FILES}
-# name: function, seconds it may take, what it needs, what it wants besides, in words
+TORCH = {"packages": ("torch", "transformers", "peft")}
+# name: function, its share in seconds of a run of all (tools/gpu-check: what is left of those
+# before comes on top), what it needs, what it wants besides, in words
 PARTS = {
-    "wrappers": (check_wrappers, 30, {"programs": ("test_wrappers",)}, {},
+    "wrappers": (check_wrappers, 10, {"programs": ("test_wrappers",)}, {},
                  "each PTX wrapper on the device against what its twin does"),
-    "ops": (check_ops, 90, {"programs": ("test_ops",)}, {},
+    "ops": (check_ops, 50, {"programs": ("test_ops",)}, {},
             "the op table on the device, fp32 and bf16, twice, against fp64"),
-    "sanitizer": (check_sanitizer, 110,
+    "sanitizer": (check_sanitizer, 60,
                   {"programs": ("test_wrappers", "test_ops"), "tools": ("compute-sanitizer",)}, {},
                   "memcheck, racecheck and synccheck on small cases"),
-    "curves": (check_curves, 110,
+    "curves": (check_curves, 60,
                {**RUNS, "files": (*BASE_FILES, "tools/bench_peer/gpu_curves.py")},
                {"packages": ("torch", "transformers", "peft", "h5py")},
                "SFT, LoRA and DPO against the CPU, in bf16 against transformers' own error"),
-    "quickstart": (check_quickstart, 90, {**RUNS, "files": (
+    "quickstart": (check_quickstart, 45, {**RUNS, "files": (
         *BASE_FILES, "tools/quickstart", "configs/quickstart.yaml", "configs/quickstart-dpo.yaml",
         "configs/quickstart-wordy.yaml")}, {}, "tools/quickstart on the device"),
-    "plan": (check_plan, 60, {"programs": ("cria",), "files": BASE_FILES}, {},
+    "plan": (check_plan, 25, {"programs": ("cria",), "files": BASE_FILES}, {},
              "plans against NVML, within 1 %"),
-    "same": (check_same, 60, RUNS, {}, "the same run twice and a resumed one, bit for bit"),
-    "kernels": (bench_kernels, 60, {"programs": ("bench_gpu",)}, {"packages": ("torch",)},
+    "same": (check_same, 25, RUNS, {}, "the same run twice and a resumed one, bit for bit"),
+    "start": (bench_start, 15, {"programs": ("cria",), "files": BASE_FILES}, {},
+              "from the command to the first step, beside reading the weights"),
+    "kernels": (bench_kernels, 25, {"programs": ("bench_gpu",)}, {"packages": ("torch",)},
                 "products and passes beside PyTorch, passes beside the copy bandwidth"),
-    "attention": (bench_attention, 90, {"programs": ("bench_gpu",)}, {"packages": ("torch",)},
-                  "attention from 1k to 32k tokens, and decoding behind 2k to 128k, beside PyTorch's SDPA"),
-    "head": (bench_head, 45, {"programs": ("bench_gpu",)}, {"packages": ("torch",)},
+    "attention": (bench_attention, 35, {"programs": ("bench_gpu",)}, {"packages": ("torch",)},
+                  "attention from 1k to 32k tokens, and decoding, beside PyTorch's SDPA"),
+    "head": (bench_head, 15, {"programs": ("bench_gpu",)}, {"packages": ("torch",)},
              "the head, 8192x4096x128256"),
-    "steps": (lambda bench: bench_steps(bench, STEPS), 170,
+    "steps": (lambda bench: bench_steps(bench, STEPS, PEERS), 110,
               {"programs": ("cria",), "files": BASE_FILES},
-              {"packages": ("torch", "transformers", "peft")},
-              "whole steps of a 1B and an 8B Llama beside transformers+PEFT"),
+              TORCH, "whole steps of a 1B and an 8B Llama beside transformers+PEFT, with and "
+              "without torch.compile, and Liger and torchtune where they are"),
+    "dpo": (bench_dpo, 45, {"programs": ("cria",), "files": BASE_FILES},
+            {"packages": ("torch", "transformers", "peft", "h5py", "datasets", "trl")},
+            "DPO steps of an 8B, prompts shared and not, beside TRL's trainer"),
 }
 # those that are run when they are named only
 MORE = {
-    "steps-more": (lambda bench: bench_steps(bench, STEPS_MORE), 200, PARTS["steps"][2],
-                   PARTS["steps"][3], "a 3B, and the 8B recomputed, beside transformers+PEFT"),
-    "steps-compiled": (lambda bench: bench_steps(bench, STEPS, "--compile"), 400,
-                       PARTS["steps"][2], PARTS["steps"][3],
-                       "as steps, transformers with torch.compile"),
-    "steps-liger": (lambda bench: bench_steps(bench, STEPS, "--liger"), 200, PARTS["steps"][2],
-                    {"packages": ("torch", "transformers", "peft", "liger-kernel")},
-                    "as steps, transformers with Liger's kernels"),
+    "steps-more": (lambda bench: bench_steps(bench, STEPS_MORE, PEER), 200, PARTS["steps"][2],
+                   TORCH, "a 3B, and the 8B recomputed, beside transformers+PEFT"),
+    "steps-compiled": (lambda bench: bench_steps(
+        bench, STEPS, {**PEER, "compiled": (None, ("--compile", "whole"))}), 400,
+        PARTS["steps"][2], TORCH, "as steps, transformers compiled whole, not layer by layer"),
 }

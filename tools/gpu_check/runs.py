@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from gpu_check.machine import ROOT, Failed, Nvml, environment, program
 
 BASE = ROOT / "configs/quickstart/base"
 SEED = 42
+SPACES = "\N{LOWER ONE EIGHTH BLOCK}\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"  # in front of words
+TEMPLATE = 39  # tokens around a prompt, about
 LLAMA3 = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
     "vocab_size": 128256, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
@@ -36,6 +39,24 @@ SHAPES = {
             "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 1100,
             "tie_word_embeddings": False},
 }
+
+
+def tensor_shapes(c):
+    """(name, shape) of each tensor of a Llama, as its file has them."""
+    hidden, ffn, size = c["hidden_size"], c["intermediate_size"], c["head_dim"]
+    queries, keys = c["num_attention_heads"] * size, c["num_key_value_heads"] * size
+    yield "model.embed_tokens.weight", [c["vocab_size"], hidden]
+    for layer in range(c["num_hidden_layers"]):
+        for name, shape in (
+                ("input_layernorm", [hidden]), ("post_attention_layernorm", [hidden]),
+                ("self_attn.q_proj", [queries, hidden]), ("self_attn.k_proj", [keys, hidden]),
+                ("self_attn.v_proj", [keys, hidden]), ("self_attn.o_proj", [hidden, queries]),
+                ("mlp.gate_proj", [ffn, hidden]), ("mlp.up_proj", [ffn, hidden]),
+                ("mlp.down_proj", [hidden, ffn])):
+            yield f"model.layers.{layer}.{name}.weight", shape
+    yield "model.norm.weight", [hidden]
+    if not c["tie_word_embeddings"]:
+        yield "lm_head.weight", [c["vocab_size"], hidden]
 
 
 class Bench:
@@ -98,6 +119,39 @@ class Bench:
         self.run("quickstart_world", "pairs", 2 * count, count, self.work / "data")
         return self.work / "data/pairs.jsonl"
 
+    def long_pairs(self, count, prompt, reply):
+        """Preferences of about so many tokens a prompt and a reply: words of one token each."""
+        vocabulary = json.loads((BASE / "tokenizer.json").read_text())["model"]["vocab"]
+        words = sorted(word[1:] for word in vocabulary if word[0] in SPACES and len(word) > 3
+                       and word[1:].isascii() and word[1:].isalpha())
+        path, rng = self.work / "long-pairs.jsonl", random.Random(1)
+        with path.open("w") as f:
+            for _ in range(count):
+                texts = (" ".join(rng.choices(words, k=n)) for n in (prompt - TEMPLATE, reply, reply))
+                f.write(json.dumps(dict(zip(("prompt", "chosen", "rejected"), texts))) + "\n")
+        return path
+
+    def weights(self, shape):
+        """A file of weights for model(shape): small numbers, the same ones again and again."""
+        c, path = SHAPES[shape], self.model(shape) / "model.safetensors"
+        header, at = {}, 0
+        for name, sizes in tensor_shapes(c):
+            n = 2
+            for size in sizes:
+                n *= size
+            header[name] = {"dtype": "BF16", "shape": sizes, "data_offsets": [at, at + n]}
+            at += n
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        rng = random.Random(1)
+        block = b"".join(struct.pack("<H", rng.choice((0x3c00, 0xbc00)) + rng.randrange(128))
+                         for _ in range(1 << 16)) * 64
+        with path.open("wb") as f:
+            f.write(struct.pack("<Q", len(text)) + text)
+            for begin in range(0, at, len(block)):
+                f.write(block[:at - begin])
+        return path
+
     def config(self, name, **own):
         values = {
             "model_name_or_path": str(BASE), "output_dir": str(self.work / name),
@@ -122,7 +176,7 @@ class Bench:
         folder = config.with_suffix("")
         shutil.rmtree(folder, ignore_errors=True)
         nvml, began = Nvml(), time.monotonic()
-        before = peak = nvml.used()
+        held = peak = nvml.used()
         log = (self.work / "train.log").open("wb")
         process = subprocess.Popen([str(program("cria", self.emulated)), "train", str(config)],
                                    cwd=ROOT, env=environment(), stdout=log, stderr=log)
@@ -132,7 +186,7 @@ class Bench:
                 time.sleep(0.02)
                 rows = read_metrics(folder)
                 first = first or (rows and time.monotonic() - began) or None
-                if before is not None:
+                if held is not None:
                     peak = max(peak, nvml.used())
         finally:
             if process.poll() is None:
@@ -145,9 +199,11 @@ class Bench:
             raise Failed(f"{config.stem}: {len(rows)} steps in {time.monotonic() - began:.0f} s: "
                          f"{said}")
         rates = [row["tokens_per_second"] for row in rows[2:]]
+        seconds = [(row["num_tokens"] - before["num_tokens"]) / row["tokens_per_second"]
+                   for before, row in zip(rows[1:], rows[2:])]
         return {"steps": len(rows), "tokens_per_second": median(rates), "rates": rates,
-                "first_step_s": first, "loss": [row["loss"] for row in rows],
-                "peak_bytes": None if before is None else peak - before}
+                "seconds": seconds, "first_step_s": first, "loss": [row["loss"] for row in rows],
+                "peak_bytes": None if held is None else peak - held}
 
     def plan(self, config):
         return json.loads(self.run("cria", "plan", config, "--json"))

@@ -38,8 +38,9 @@ def kernel_lines(rows):
 
 
 def step_lines(steps):
-    lines = ["", "| step | cria, tokens/s | transformers+PEFT | ratio | memory, planned "
-             "| by NVML | the peer's |", "|---|---|---|---|---|---|---|"]
+    lines = ["", "| step | cria, tokens/s | transformers+PEFT | ratio | compiled, ratio | Liger, ratio "
+             "| torchtune, ratio | memory, planned | by NVML | the peer's |",
+             "|---|---|---|---|---|---|---|---|---|---|"]
     for name, row in steps.items():
         peer = row.get("peer", {})
 
@@ -48,9 +49,26 @@ def step_lines(steps):
 
         lines.append(f"| {name}, {row['tokens']} | {cell(row, 'tokens_per_second', '{:.0f}')} "
                      f"| {cell(peer, 'tokens_per_second', '{:.0f}')} | {cell(row, 'ratio')} "
-                     f"| {size(row.get('planned_bytes'))} | {size(row.get('peak_bytes'))} "
-                     f"| {size(peer.get('peak_bytes'))} |")
+                     f"| {cell(row, 'ratio_compiled')} | {cell(row, 'ratio_liger')} "
+                     f"| {cell(row, 'ratio_torchtune')} | {size(row.get('planned_bytes'))} "
+                     f"| {size(row.get('peak_bytes'))} | {size(peer.get('peak_bytes'))} |")
     return lines
+
+
+def dpo_lines(row):
+    """Pairs a second, one line a form."""
+    about = f"{row['shape']}, {row['prompt']}+{row['reply']}+{row['reply']} tokens a pair"
+    lines = ["", f"| DPO step, {about} | pairs/s |", "|---|---|"]
+    lines += [f"| {text} | {cell(row.get(name, {}), 'pairs_per_second')} |"
+              for name, text in (("shared", "prompts shared"), ("plain", "plain"),
+                                 ("trl", "TRL's DPOTrainer"))]
+    return lines
+
+
+def start_line(row):
+    return ["", f"First step of a {row['shape']} with weights to read: "
+            f"{row['first_step_s']:.2f} s from the command, of which reading {row['read_s']:.2f} s, "
+            f"the step {row['step_s']:.2f} s, all else {row['more_s']:.2f} s."]
 
 
 def tables(results):
@@ -66,6 +84,10 @@ def tables(results):
     for name, part in parts.items():
         if part.get("steps"):
             lines += step_lines(part["steps"])
+        if part.get("dpo"):
+            lines += dpo_lines(part["dpo"])
+        if part.get("start"):
+            lines += start_line(part["start"])
     peers = ", ".join(f"{name} {version}" for name, version in where["peers"].items())
     lines += ["", f"{where['gpu']}; {where['driver']}; {peers}; {where['date']}, commit "
               f"{where['commit']}. A ratio above 1: cria is faster. Share: of the copy's bandwidth, "

@@ -196,6 +196,16 @@ struct kernels {
      * element `first` (a multiple of 4) on, but for a rounding or two. */
     void (*fill_normal)(struct device *d, void *out, int floats, size_t n, struct rng_key key,
                         uint64_t first, float std);
+    /* Memory of the host that copies run to and from beside the device's work (pinned); content
+     * undefined. ERR_MEMORY. Releasing waits for copies. */
+    enum status (*host_alloc)(struct device *d, size_t bytes, void **out, struct err *e);
+    void (*host_release)(struct device *d, void *p, size_t bytes);
+    /* Copies to and from it, beside what is queued: each begins when all that was queued before it
+     * has run, and ends before what is queued behind the next copy_wait begins. Copies run in
+     * order. Until then neither side may be written to, and what is copied to may not be read. */
+    void (*copy_out)(struct device *d, void *host_to, const void *from, size_t bytes);
+    void (*copy_in)(struct device *d, void *to, const void *host_from, size_t bytes);
+    void (*copy_wait)(struct device *d);
     /* Runs every instruction that kernels use beyond CUDA's language and compares what it does with
      * what it must do: some milliseconds. Fills *count of `room`. Allocates. ERR_DEVICE,
      * ERR_MEMORY.

@@ -60,6 +60,7 @@ static void cuda_close(struct device *d)
     if (s->compute) (void)cudaStreamSynchronize(s->compute);
     gemm_close(d);
     cuda_staging_close(&s->staging);
+    cuda_copies_close(&s->copies);
     if (s->workspace) (void)cudaFree(s->workspace);
     if (s->copy) (void)cudaStreamDestroy(s->copy);
     if (s->compute) (void)cudaStreamDestroy(s->compute);
@@ -78,6 +79,7 @@ static enum status open_parts(struct device *d, struct err *e)
         return err_set(e, ERR_DEVICE, "the GPU gives no stream or workspace: %s",
                        cudaGetErrorString(error));
     TRY(cuda_staging_open(&s->staging, e));
+    TRY(cuda_copies_open(&s->copies, e));
     return gemm_open(d, e);
 }
 
@@ -129,6 +131,11 @@ const struct kernels kernels_cuda = {
     .download_floats = cuda_download_floats,
     .memory = cuda_memory,
     .fill_normal = cuda_fill_normal,
+    .host_alloc = cuda_host_alloc,
+    .host_release = cuda_host_release,
+    .copy_out = cuda_copy_out,
+    .copy_in = cuda_copy_in,
+    .copy_wait = cuda_copy_wait,
     .check = cuda_check,
     .embedding_forward = cuda_embedding_forward,
     .embedding_backward = cuda_embedding_backward,

@@ -4,7 +4,8 @@
  * defined, against kernels/emu; files in C talk to the CUDA runtime or to its stand-in. Both give
  * one table of the same name, `kernels_cuda`: a program is linked with one of them or none.
  *
- * Everything runs in one stream, in order; uploads go through a second one beside it. Pointers in
+ * Everything runs in one stream, in order; uploads and copies to and from pinned memory go through
+ * a second one beside it. Pointers in
  * arguments are device pointers, but for what is read at the call: `parts` of struct kern_lora.
  * Errors are kept (`failed`) and told by sync.
  */
@@ -40,12 +41,18 @@ struct cuda_staging {
     size_t used;
 };
 
+struct cuda_copies {
+    cudaEvent_t ready;  /* compute has come so far that the last copy may begin */
+    cudaEvent_t copied; /* all copies begun so far are over */
+};
+
 struct cuda_state {
     cudaStream_t compute, copy;
     void *workspace; /* CUDA_WORKSPACE bytes, the compute stream's: for split products, and for sums
                         in two stages by entries that are given no scratch */
     struct gemm_engine *gemm;
     struct cuda_staging staging;
+    struct cuda_copies copies;
     cudaError_t failed;    /* the first error of anything queued */
     const char *failed_in; /* and what it was queued for */
     char name[256];        /* of the device */
@@ -74,6 +81,15 @@ void cuda_download_floats(struct device *d, float *to, const void *from, size_t 
 void cuda_copy_rows(struct device *d, void *to, size_t to_stride, const void *from,
                     size_t from_stride, int32_t rows, size_t row_bytes);
 void cuda_zero(struct device *d, void *p, size_t bytes);
+
+/* --- copies.c --- */
+enum status cuda_copies_open(struct cuda_copies *c, struct err *e); /* ERR_DEVICE */
+void cuda_copies_close(struct cuda_copies *c);
+enum status cuda_host_alloc(struct device *d, size_t bytes, void **out, struct err *e);
+void cuda_host_release(struct device *d, void *p, size_t bytes);
+void cuda_copy_out(struct device *d, void *to, const void *from, size_t bytes);
+void cuda_copy_in(struct device *d, void *to, const void *from, size_t bytes);
+void cuda_copy_wait(struct device *d);
 
 /* --- cast.cu: `n` elements between fp32 and the device's type --- */
 void cuda_cast_from_float(struct device *d, void *to, const float *from, size_t n);

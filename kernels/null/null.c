@@ -55,6 +55,11 @@ static void null_copy_rows(struct device *d, void *to, size_t to_stride, const v
 {
 }
 
+/* As if it had memory of its own, so that what a GPU would send to the host can be planned. */
+static void null_copy_out(struct device *d, void *to, const void *from, size_t bytes) {}
+static void null_copy_in(struct device *d, void *to, const void *from, size_t bytes) {}
+static void null_copy_wait(struct device *d) {}
+
 static void null_upload_floats(struct device *d, void *to, const float *from, size_t n) {}
 
 static void null_download_floats(struct device *d, float *to, const void *from, size_t n)
@@ -205,6 +210,11 @@ const struct kernels kernels_null = {
     .copy_rows = null_copy_rows,
     .zero = null_zero,
     .sync = null_sync,
+    .host_alloc = null_alloc,
+    .host_release = null_release,
+    .copy_out = null_copy_out,
+    .copy_in = null_copy_in,
+    .copy_wait = null_copy_wait,
     .upload_floats = null_upload_floats,
     .download_floats = null_download_floats,
     .embedding_forward = null_embedding_forward,

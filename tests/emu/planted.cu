@@ -272,6 +272,11 @@ int planted_run(enum planted p, uint64_t seed)
     case PLANTED_streams_no_event:
     case PLANTED_streams_host:
     case PLANTED_streams_early: return run_streams(p);
+    case PLANTED_copies:
+    case PLANTED_copies_out_early:
+    case PLANTED_copies_out_reused:
+    case PLANTED_copies_in_early:
+    case PLANTED_copies_in_read: return planted_copies_run(p);
     default: return planted_flash_run(p);
     }
 }

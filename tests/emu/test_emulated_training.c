@@ -240,35 +240,49 @@ static void test_other_runs_in_fp32(void **state)
     }
 }
 
-/* Trains to the same end in other ways; the bits must be the first run's. */
-static void check_bits(const char *kind, const char *as, int all_ways)
+/* Trains to the same end in other ways, so many of them; the bits must be the first run's. */
+static void check_bits(const char *name, const char *kind, const char *as, int num_ways)
 {
-    static const char *const ways[] = {"", "", "gradient_checkpointing=full"};
-    char text[256], out[4][64];
-    for (int i = 0; i < 4; i++) snprintf(out[i], sizeof *out, "%s_%d", as, i);
-    for (int i = 0; i < (all_ways ? 3 : 1); i++) {
+    static const char *const ways[] = {"none", "none", "selective", "offload", "full", "auto"};
+    char text[256], first[64], out[64];
+    snprintf(first, sizeof first, "%s_0", as);
+    for (int i = 0; i < num_ways; i++) {
         emu_set_seed(3 + (uint64_t)i);
-        snprintf(text, sizeof text, "%s device=cuda max_steps=2 gradient_checkpointing=none %s",
-                 kind, ways[i]);
-        run("sft", out[i], text, 0);
+        snprintf(text, sizeof text, "%s device=cuda max_steps=2 gradient_checkpointing=%s", kind,
+                 ways[i]);
+        snprintf(out, sizeof out, "%s_%d", as, i);
+        run(name, out, text, 0);
         CHECK_OK(tiny.status, &tiny.err);
-        check_same(out[0], out[i]);
+        check_same(first, out);
     }
+}
+
+static void check_resume(const char *kind, const char *as)
+{
+    char text[256], first[64], out[64];
+    snprintf(first, sizeof first, "%s_0", as);
+    snprintf(out, sizeof out, "%s_again", as);
     snprintf(text, sizeof text, "%s device=cuda max_steps=2", kind);
-    run("sft", out[3], text, 1);
+    run("sft", out, text, 1);
     assert_int_equal(tiny.status, ERR_STOPPED);
     snprintf(text, sizeof text, "%s device=cuda max_steps=2 resume_from_checkpoint=auto", kind);
-    run("sft", out[3], text, 0);
+    run("sft", out, text, 0);
     CHECK_OK(tiny.status, &tiny.err);
-    check_same(out[0], out[3]);
+    check_same(first, out);
 }
 
 static void test_same_bits(void **state)
 {
+    static const char *const kinds[] = {"lora_dropout=0.1", "finetuning=full",
+                                        "finetuning=full master_weights=false"};
+    static const char *const as[] = {"lora", "full", "rounded"};
+    static const int num_ways[] = {6, 4, 1};
     (void)state;
-    check_bits("lora_dropout=0.1", "lora", 1);
-    check_bits("finetuning=full", "full", 0);
-    check_bits("finetuning=full master_weights=false", "rounded", 0);
+    for (int i = 0; i < 3; i++) {
+        check_bits("sft", kinds[i], as[i], num_ways[i]);
+        check_resume(kinds[i], as[i]);
+    }
+    check_bits("dpo", "lora_dropout=0.1 disable_dropout=false", "pairs", 4);
 }
 
 /* Without masters a step of 1e-5 is lost on nearly all weights if each is rounded to the nearest;

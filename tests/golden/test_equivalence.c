@@ -61,13 +61,19 @@ static void test_rerun(void **state)
 
 static void test_checkpointing(void **state)
 {
+    static const char *const kinds[] = {LORA, FULL}, *const files[] = {ADAPTER, MODEL};
+    static const char *const words[] = {"none", "selective", "full", "offload", "auto"};
     (void)state;
-    train("kept", LORA "gradient_checkpointing=none");
-    train("again", LORA "gradient_checkpointing=full");
-    assert_same("kept", "again", ADAPTER);
-    train("kept_full", FULL "gradient_checkpointing=none");
-    train("again_full", FULL "gradient_checkpointing=full");
-    assert_same("kept_full", "again_full", MODEL);
+    for (int kind = 0; kind < 2; kind++)
+        for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+            char out[2][32], overrides[256];
+            snprintf(out[0], sizeof *out, "%s_%d", words[0], kind);
+            snprintf(out[1], sizeof *out, "%s_%d", words[i], kind);
+            snprintf(overrides, sizeof overrides, "%sgradient_checkpointing=%s", kinds[kind],
+                     words[i]);
+            train(out[1], overrides);
+            assert_same(out[0], out[1], files[kind]);
+        }
 }
 
 /* Stopped after the third update, then resumed: the uninterrupted run's bytes, metrics included. */

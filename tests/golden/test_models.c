@@ -189,7 +189,7 @@ static void open_engine(struct opened *o, const struct golden *g, const char *di
                                      .config = &o->config,
                                      .lora = adapter_dir ? &o->adapter.options : NULL,
                                      .train = 1,
-                                     .checkpoint = checkpoint,
+                                     .recompute = {.full = checkpoint ? 99 : 0},
                                      .train_limits = limits,
                                      .eval_limits = limits,
                                      .positions = 64,

@@ -97,10 +97,16 @@ static void test_rerun(void **state)
 static void test_checkpointing(void **state)
 {
     (void)state;
-    same_runs("kept", dpo, ADAPTER, LORA "gradient_checkpointing=none",
-              LORA "gradient_checkpointing=full");
+    same_runs("kept", dpo, ADAPTER,
+              LORA "lora_dropout=0.1 disable_dropout=false gradient_checkpointing=none",
+              LORA "lora_dropout=0.1 disable_dropout=false gradient_checkpointing=full");
+    same_runs("partly", dpo, ADAPTER,
+              LORA "lora_dropout=0.1 disable_dropout=false gradient_checkpointing=none",
+              LORA "lora_dropout=0.1 disable_dropout=false gradient_checkpointing=selective");
     same_runs("kept_full", dpo, MODEL, FULL "gradient_checkpointing=none",
               FULL "gradient_checkpointing=full");
+    same_runs("partly_full", dpo, MODEL, FULL "gradient_checkpointing=selective",
+              FULL "gradient_checkpointing=auto");
 }
 
 /* Stopped after the third update, then resumed. */

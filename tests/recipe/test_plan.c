@@ -151,6 +151,8 @@ static void test_peak(void **state)
     check_peak("finetuning=lora packing=true per_device_train_batch_size=2 save_steps=3");
     check_peak("gradient_checkpointing=none val_size=0.2 per_device_train_batch_size=24");
     check_peak("finetuning=lora lora_r=2048 lora_dropout=0.1 num_train_epochs=1");
+    check_peak("gradient_checkpointing=selective per_device_train_batch_size=24");
+    check_peak("gradient_checkpointing=auto per_device_train_batch_size=24");
 }
 
 /* The reference counts: a second set of weights, what an adapter trains whole, or its sidecar. */
@@ -161,7 +163,8 @@ static void test_peak_of_preferences(void **state)
     check_peak("stage=dpo finetuning=lora lora_r=1024 modules_to_save=embed_tokens val_size=4 "
                "num_train_epochs=1");
     check_peak("stage=dpo precompute_ref_log_probs=true num_train_epochs=2 save_steps=3");
-    check_peak("stage=kto finetuning=lora packing=true num_train_epochs=1");
+    check_peak("stage=kto finetuning=lora packing=true num_train_epochs=1 "
+               "gradient_checkpointing=selective");
 }
 
 /* Training refuses what does not fit in the plan's words, and touches nothing. */
@@ -189,6 +192,86 @@ static void test_training_refuses(void **state)
     assert_true(io_exists(kept));
     result_free(&plan);
     result_free(&train);
+    tiny_free(&t);
+}
+
+/* The tiny model with 24 blocks, of which only the config is wanted. */
+static void write_deep_model(const struct tiny *t)
+{
+    char path[256];
+    struct buf text, deep;
+    struct err e = {0};
+    const char *two = "\"num_hidden_layers\": 2";
+    read_whole(TINY_MODEL "/config.json", &text);
+    const char *at = strstr(text.data, two);
+    assert_non_null(at);
+    buf_init(&deep, 1 << 20);
+    int head = (int)(at - text.data);
+    assert_int_equal(
+        buf_printf(&deep, "%.*s\"num_hidden_layers\": 24%s", head, text.data, at + strlen(two)),
+        OK);
+    tiny_path(t, "deep.json", path);
+    CHECK_OK(io_write_file(path, deep.data, deep.len, &e), &e);
+    buf_free(&text);
+    buf_free(&deep);
+}
+
+/* Total bytes of a plan of that model, and its blocks; exit code as told. */
+static size_t plan_deep(const struct tiny *t, const char *more, size_t space, int exit_code,
+                        struct result *r, json_t **blocks)
+{
+    char line[1024];
+    snprintf(line, sizeof line,
+             "plan --json model_name_or_path=nowhere/base output_dir=nowhere/out "
+             "datasets=nowhere/data.jsonl template=alpaca device=null max_length=512 "
+             "model_config=%s/deep.json finetuning=lora %s",
+             t->dir, more);
+    *r = cria(t, line, space);
+    if (r->exit_code != exit_code) print_error("%s\n", r->err.data);
+    assert_int_equal(r->exit_code, exit_code);
+    json_t *o = parse(r);
+    size_t total = bytes_of(o, "total_bytes");
+    *blocks = json_incref(json_object_get(o, "blocks"));
+    json_decref(o);
+    return total;
+}
+
+static const char *way_of(const json_t *blocks, size_t i)
+{
+    return json_string_value(json_object_get(json_array_get(blocks, i), "recompute"));
+}
+
+#define BATCH "per_device_train_batch_size=200"
+
+/* auto recomputes nothing where all fits, else only some of the blocks; where none is too much,
+ * it is proposed. */
+static void test_auto(void **state)
+{
+    struct tiny t;
+    struct result r;
+    json_t *blocks;
+    const size_t space = (size_t)3 << 30;
+    (void)state;
+    tiny_init(&t);
+    write_deep_model(&t);
+    size_t none = plan_deep(&t, "gradient_checkpointing=none " BATCH, space, 3, &r, &blocks);
+    assert_string_equal(way_of(blocks, 0), "none");
+    assert_non_null(strstr(r.err.data, "gradient_checkpointing: auto"));
+    json_decref(blocks), result_free(&r);
+    size_t full = plan_deep(&t, "gradient_checkpointing=full " BATCH, space, 0, &r, &blocks);
+    json_decref(blocks), result_free(&r);
+    size_t least = plan_deep(&t, "gradient_checkpointing=auto " BATCH, space, 0, &r, &blocks);
+    print_message("none %zu bytes, full %zu, auto %zu: %s ...\n", none, full, least,
+                  way_of(blocks, 0));
+    assert_true(full < least && least < none);
+    assert_string_equal(way_of(blocks, json_array_size(blocks) - 1), "none");
+    assert_true(json_array_size(blocks) > 1);
+    json_decref(blocks), result_free(&r);
+    plan_deep(&t, "gradient_checkpointing=auto per_device_train_batch_size=8", space, 0, &r,
+              &blocks);
+    assert_int_equal(json_array_size(blocks), 1);
+    assert_string_equal(way_of(blocks, 0), "none");
+    json_decref(blocks), result_free(&r);
     tiny_free(&t);
 }
 
@@ -301,6 +384,7 @@ int main(void)
         cmocka_unit_test(test_peak),
         cmocka_unit_test(test_peak_of_preferences),
         cmocka_unit_test(test_training_refuses),
+        cmocka_unit_test(test_auto),
 #endif
         cmocka_unit_test(test_without_weights),
         cmocka_unit_test(test_explain),

@@ -29,7 +29,9 @@ struct graph {
     struct device device;
     float *data[NUM_PARAMS], *grad[NUM_PARAMS];
     int frozen; /* only A and B are trained */
-    int checkpoint, lora;
+    enum recompute how[LAYERS];
+    int layer; /* being recorded */
+    int lora;
     float b[C * R], db[C * R];
     float rope[N * D];
     int32_t ids[N], positions[N], documents[N], rows[S], targets[S];
@@ -39,6 +41,11 @@ struct graph {
     struct kern_lora_part part;
     struct head_result head;
 };
+
+static void set_all(struct graph *g, int how)
+{
+    for (int l = 0; l < LAYERS; l++) g->how[l] = (enum recompute)how;
+}
 
 static size_t count(int p) { return (size_t)shapes[p].rows * (size_t)shapes[p].cols; }
 
@@ -97,7 +104,7 @@ static struct tensor *block(struct graph *g, struct tape *t, struct tensor *x)
 {
     struct attention_shape shape = {H, KV, D, 4, 0.5f};
     struct kern_lora lora = {.R = R, .parts = &g->part, .num_parts = 1};
-    tape_region_begin(t, g->checkpoint);
+    tape_region_begin(t, g->how[g->layer]);
     struct tensor *h = op_norm(t, x, param(g, t, P_NORM), 1, 1e-5f);
     struct tensor *qkv = op_linear(t, h, param(g, t, P_QKV), param(g, t, P_BIAS), NULL);
     if (g->lora) qkv = op_lora(t, h, qkv, param(g, t, P_A), &lora);
@@ -120,7 +127,7 @@ static struct tensor *record(struct tape *t, void *context)
     struct graph *g = context;
     struct head_request request = {.S = S, .rows = g->rows, .targets = g->targets};
     struct tensor *x = op_embedding(t, param(g, t, P_TABLE), &g->tokens);
-    for (int l = 0; l < LAYERS; l++) x = block(g, t, x);
+    for (g->layer = 0; g->layer < LAYERS; g->layer++) x = block(g, t, x);
     g->head =
         op_head(t, op_norm(t, x, param(g, t, P_NORM), 1, 1e-5f), param(g, t, P_HEAD), &request);
     return g->head.logp;
@@ -157,13 +164,13 @@ static void run_once(struct graph *g, float logp[S], size_t *step_bytes)
 static void test_plan(void **state)
 {
     (void)state;
-    for (int kind = 0; kind < 8; kind++) {
+    for (int kind = 0; kind < 4 * NUM_RECOMPUTE; kind++) {
         struct err e = {0};
         struct graph g;
         struct tape *t;
         struct tape_plan p = {0};
         graph_init(&g, "null");
-        g.checkpoint = kind & 1, g.lora = kind >> 1 & 1, g.frozen = kind >> 2;
+        set_all(&g, kind / 4), g.lora = kind & 1, g.frozen = kind >> 1 & 1;
         CHECK_OK(tape_create(&t, &g.device, 128, &e), &e);
         tape_reset(t, 1);
         record(t, &g);
@@ -197,13 +204,13 @@ static void test_plan(void **state)
 static void test_gradients(void **state)
 {
     (void)state;
-    for (int kind = 0; kind < 4; kind++) {
+    for (int kind = 0; kind < 2 * RECOMPUTE_OFFLOAD; kind++) {
         struct err e = {0};
         struct graph g;
         double worst;
         struct gradcheck_param params[NUM_PARAMS + 1];
         graph_init(&g, "cpu");
-        g.lora = kind & 1, g.checkpoint = kind >> 1;
+        g.lora = kind & 1, set_all(&g, kind >> 1);
         for (int p = 0; p < NUM_PARAMS; p++)
             params[p] = (struct gradcheck_param){shapes[p].name, g.data[p], g.grad[p], count(p)};
         params[NUM_PARAMS] = (struct gradcheck_param){"b", g.b, g.db, 3 * R};
@@ -218,33 +225,112 @@ static void test_gradients(void **state)
     }
 }
 
-/* Checkpointing changes no bit and needs less memory. */
-static void test_checkpointing(void **state)
+/* What training may see of a run. */
+struct outcome {
+    float logp[S], db[C * R], grads[NUM_PARAMS][64 * C];
+};
+
+static size_t run_to(struct graph *g, struct outcome *o)
 {
+    size_t bytes;
+    memset(o, 0, sizeof *o);
+    run_once(g, o->logp, &bytes);
+    memcpy(o->db, g->db, sizeof o->db);
+    for (int p = 0; p < NUM_PARAMS; p++) {
+        assert_true(count(p) <= sizeof *o->grads / sizeof(float));
+        memcpy(o->grads[p], g->grad[p], count(p) * sizeof(float));
+    }
+    return bytes;
+}
+
+/* Recomputing changes no bit, and the more there is of it the less memory it takes. */
+static void test_recompute(void **state)
+{
+    static struct outcome kept, again;
     (void)state;
     for (int frozen = 0; frozen < 2; frozen++) {
         struct graph g;
-        float kept[S], again[S], *grads[NUM_PARAMS], db[C * R];
-        size_t bytes_kept, bytes_again;
         graph_init(&g, "cpu");
         g.lora = 1, g.frozen = frozen;
-        run_once(&g, kept, &bytes_kept);
-        memcpy(db, g.db, sizeof db);
-        for (int p = 0; p < NUM_PARAMS; p++) {
-            grads[p] = mem_calloc(count(p), sizeof(float));
-            memcpy(grads[p], g.grad[p], count(p) * sizeof(float));
+        size_t before = run_to(&g, &kept), bytes;
+        for (int how = RECOMPUTE_SELECTIVE; how < NUM_RECOMPUTE; how++, before = bytes) {
+            set_all(&g, how);
+            bytes = run_to(&g, &again);
+            assert_memory_equal(&kept, &again, sizeof kept);
+            /* without copies beside the work, offloaded is full */
+            assert_true(how == RECOMPUTE_OFFLOAD ? bytes == before : bytes < before);
         }
-        g.checkpoint = 1;
-        run_once(&g, again, &bytes_again);
-        assert_memory_equal(kept, again, sizeof kept);
-        assert_memory_equal(db, g.db, sizeof db);
-        for (int p = 0; p < NUM_PARAMS; p++) {
-            assert_memory_equal(grads[p], g.grad[p], count(p) * sizeof(float));
-            mem_free(grads[p]);
+        for (int mix = 0; mix < 64; mix++) { /* each block its own way */
+            for (int l = 0; l < LAYERS; l++) g.how[l] = (enum recompute)(mix >> 2 * l & 3);
+            run_to(&g, &again);
+            assert_memory_equal(&kept, &again, sizeof kept);
         }
-        assert_true(bytes_again < bytes_kept);
         graph_free(&g);
     }
+}
+
+/* What a selective region runs again are norms and SwiGLU, not the rotation of what is kept. */
+static void test_selective(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct graph g;
+    struct tape *t;
+    struct tape_plan plan = {0};
+    graph_init(&g, "null");
+    set_all(&g, RECOMPUTE_SELECTIVE), g.lora = 1;
+    CHECK_OK(tape_create(&t, &g.device, 128, &e), &e);
+    tape_reset(t, 1);
+    record(t, &g);
+    CHECK_OK(tape_plan(t, &plan, &e), &e);
+    int norms = 0, turns = 0, swiglus = 0;
+    for (int32_t i = 0; i < t->num_nodes; i++) {
+        const char *name = t->nodes[i].op->name;
+        if (t->again_at[i] < 0) continue;
+        assert_true(t->again_at[i] > i && t->nodes[t->again_at[i]].region == t->nodes[i].region);
+        norms += !strcmp(name, "norm"), turns += !strcmp(name, "rope");
+        swiglus += !strcmp(name, "swiglu");
+        assert_true(t->nodes[i].op->cheap);
+    }
+    assert_int_equal(norms, 3 * LAYERS); /* of x, twice, and of the queries */
+    assert_int_equal(turns, LAYERS);     /* of the normed queries; keys are kept turned */
+    assert_int_equal(swiglus, LAYERS);
+    tape_plan_free(&plan);
+    tape_destroy(t);
+    graph_free(&g);
+}
+
+/* Inputs on the host have two short lives on the device, which do not meet another region's third
+ * from there; the last region's stay. */
+static void test_offload(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct graph g;
+    struct tape *t;
+    struct tape_plan plan = {0};
+    graph_init(&g, "null");
+    set_all(&g, RECOMPUTE_OFFLOAD);
+    CHECK_OK(tape_create(&t, &g.device, 128, &e), &e);
+    tape_reset(t, 1);
+    record(t, &g);
+    CHECK_OK(tape_plan(t, &plan, &e), &e);
+    int32_t last_back = -1;
+    for (int32_t r = 0; r < LAYERS; r++) {
+        int32_t id = t->regions[r].away;
+        assert_true(r + 1 < LAYERS ? id >= 0 && t->next_away[id] < 0 : id < 0);
+        if (id < 0) continue;
+        const struct tape_buffer *b = &plan.buffers[id * BUFFERS_PER_TENSOR];
+        assert_int_equal(b[BUFFER_DATA].last, t->regions[r].last - 1);
+        assert_true(b[BUFFER_AGAIN].first > t->num_nodes);
+        assert_true(last_back < 0 || b[BUFFER_AGAIN].first < last_back);
+        last_back = b[BUFFER_AGAIN].first;
+        assert_true(b[BUFFER_HOST].first < 0 && b[BUFFER_HOST].bytes >= N * C * sizeof(float));
+    }
+    assert_int_equal(plan.host_bytes, (LAYERS - 1) * size_align(N * C * sizeof(float), 256));
+    tape_plan_free(&plan);
+    tape_destroy(t);
+    graph_free(&g);
 }
 
 struct visits {
@@ -277,7 +363,7 @@ static void test_hooks(void **state)
     struct tape_plan plan = {0};
     struct visits v = {.inside = -1};
     graph_init(&g, "null");
-    g.checkpoint = 1;
+    set_all(&g, RECOMPUTE_FULL);
     CHECK_OK(tape_create(&t, &g.device, 128, &e), &e);
     tape_set_hooks(t, (struct tape_hooks){&v, on_enter, on_leave});
     tape_reset(t, 1);
@@ -390,9 +476,10 @@ static void test_print(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plan),          cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_checkpointing), cmocka_unit_test(test_hooks),
-        cmocka_unit_test(test_errors),        cmocka_unit_test(test_bind),
+        cmocka_unit_test(test_plan),      cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_recompute), cmocka_unit_test(test_selective),
+        cmocka_unit_test(test_offload),   cmocka_unit_test(test_hooks),
+        cmocka_unit_test(test_errors),    cmocka_unit_test(test_bind),
         cmocka_unit_test(test_print),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

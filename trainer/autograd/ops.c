@@ -367,26 +367,26 @@ static size_t head_scratch(const struct tape *t, const struct node *n)
     return dev(t)->k->head_scratch(dev(t), &h);
 }
 
-/* --- the table: name, formula, in-place input, addend, saves, scratch --- */
+/* --- the table: name, formula, in-place input, addend, cheap, saves, scratch --- */
 
-#define OPS(X)                                                                                \
-    X(embedding, "y = table[ids]", -1, -1, saves_nothing, NULL)                               \
-    X(norm, "y = x / sqrt(mean x^2 + eps) * w", -1, -1, norm_saves, norm_scratch)             \
-    X(rope, "y = x turned by its position", 0, -1, saves_nothing, NULL)                       \
-    X(linear, "y = x w^T + bias + addend", -1, LINEAR_ADDEND, linear_saves, NULL)             \
-    X(lora, "y += s B A drop(x)", LORA_Y, -1, lora_saves, lora_scratch)                       \
-    X(attention, "o = softmax(q k^T s + mask) v", -1, -1, attention_saves, attention_scratch) \
-    X(swiglu, "y = silu(gate) up", -1, -1, swiglu_saves, NULL)                                \
-    X(head, "logp = log softmax(x w^T)[target]", -1, -1, head_saves, head_scratch)
+#define OPS(X)                                                                                   \
+    X(embedding, "y = table[ids]", -1, -1, 0, saves_nothing, NULL)                               \
+    X(norm, "y = x / sqrt(mean x^2 + eps) * w", -1, -1, 1, norm_saves, norm_scratch)             \
+    X(rope, "y = x turned by its position", 0, -1, 1, saves_nothing, NULL)                       \
+    X(linear, "y = x w^T + bias + addend", -1, LINEAR_ADDEND, 0, linear_saves, NULL)             \
+    X(lora, "y += s B A drop(x)", LORA_Y, -1, 0, lora_saves, lora_scratch)                       \
+    X(attention, "o = softmax(q k^T s + mask) v", -1, -1, 0, attention_saves, attention_scratch) \
+    X(swiglu, "y = silu(gate) up", -1, -1, 1, swiglu_saves, NULL)                                \
+    X(head, "logp = log softmax(x w^T)[target]", -1, -1, 0, head_saves, head_scratch)
 
-#define X(name, formula, in_place, addend, saves, scratch)                                 \
-    static const struct op name##_op = {#name,          formula,         in_place, addend, \
+#define X(name, formula, in_place, addend, cheap, saves, scratch)                                 \
+    static const struct op name##_op = {#name,          formula,         in_place, addend, cheap, \
                                         name##_forward, name##_backward, saves,    scratch};
 OPS(X)
 #undef X
 
 const struct op *const op_table[] = {
-#define X(name, formula, in_place, addend, saves, scratch) &name##_op,
+#define X(name, formula, in_place, addend, cheap, saves, scratch) &name##_op,
     OPS(X)
 #undef X
         NULL};

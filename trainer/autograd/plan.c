@@ -1,6 +1,6 @@
 /* Lifetimes and offsets.
  *
- * A clock ticks once for every time a node runs: forward, forward again in a checkpointed region,
+ * A clock ticks once for every time a node runs: forward, forward again where backward wants it,
  * backward. Each tick touches the memory the node reads and writes then. A buffer lives from its
  * first to its last touch. Offsets are then given largest buffer first, each at the lowest place
  * where no buffer that lives at the same time lies: simple, offline, and within a few per cent of
@@ -12,55 +12,6 @@
 #include "base/mem.h"
 #include "base/size.h"
 
-static int32_t region_of(const struct tape *t, const struct tensor *memory)
-{
-    return memory->is_param ? -1 : t->nodes[memory->producer].region;
-}
-
-static void mark_escapes(struct tape *t)
-{
-    for (int32_t i = 0; i < t->num_tensors; i++) t->escapes[i] = 0;
-    for (int32_t i = 0; i < t->num_nodes; i++)
-        for (int k = 0; k < TAPE_INS; k++) {
-            const struct tensor *x = t->nodes[i].in[k];
-            if (x && region_of(t, x->memory) != t->nodes[i].region) t->escapes[x->memory->id] = 1;
-        }
-}
-
-/* Walking a checkpointed region backwards: what backward reads must be made again, and so must
- * what that is made from, as far as it died with the forward pass. */
-static void mark_rerun(struct tape *t, const struct region *region, unsigned char *needed)
-{
-    for (int32_t i = region->first; i < region->last; i++) {
-        const struct node *n = &t->nodes[i];
-        unsigned saved = n->op->saves(n);
-        for (int k = 0; k < TAPE_INS; k++)
-            if (n->in[k] && saved & SAVE_IN(k)) needed[n->in[k]->memory->id] = 1;
-        for (int k = 0; k < TAPE_OUTS; k++)
-            if (n->out[k] && saved & SAVE_OUT(k)) needed[n->out[k]->memory->id] = 1;
-    }
-    for (int32_t i = region->last - 1; i >= region->first; i--) {
-        const struct node *n = &t->nodes[i];
-        for (int k = 0; k < TAPE_OUTS; k++) {
-            const struct tensor *y = n->out[k];
-            if (y && needed[y->memory->id] && tape_lives_twice(t, y->memory)) t->rerun[i] = 1;
-        }
-        for (int k = 0; t->rerun[i] && k < TAPE_INS; k++)
-            if (n->in[k]) needed[n->in[k]->memory->id] = 1;
-    }
-}
-
-void tape_analyse(struct tape *t)
-{
-    unsigned char *needed = t->needed;
-    mark_escapes(t);
-    for (int32_t i = 0; i < t->num_nodes; i++) t->rerun[i] = 0;
-    if (!t->with_backward) return;
-    for (int32_t i = 0; i < t->num_tensors; i++) needed[i] = 0;
-    for (int32_t r = 0; r < t->num_regions; r++)
-        if (t->regions[r].checkpointed) mark_rerun(t, &t->regions[r], needed);
-}
-
 static void touch(struct tape_plan *p, int32_t buffer, size_t bytes, int32_t tick)
 {
     struct tape_buffer *b = &p->buffers[buffer];
@@ -69,24 +20,19 @@ static void touch(struct tape_plan *p, int32_t buffer, size_t bytes, int32_t tic
     b->last = tick;
 }
 
-static size_t bytes_of(const struct tape *t, const struct tensor *memory)
-{
-    return (size_t)memory->rows * (size_t)memory->cols * tape_element_size(t, memory->element);
-}
-
 static void touch_data(const struct tape *t, struct tape_plan *p, const struct tensor *x, int again,
                        int32_t tick)
 {
     if (!x || x->memory->is_param) return;
-    int which = again && tape_lives_twice(t, x->memory) ? BUFFER_AGAIN : BUFFER_DATA;
-    touch(p, tape_buffer_index(x->memory, which), bytes_of(t, x->memory), tick);
+    int which = again && t->twice[x->memory->id] ? BUFFER_AGAIN : BUFFER_DATA;
+    touch(p, tape_buffer_index(x->memory, which), tape_bytes(t, x->memory), tick);
 }
 
 static void touch_grad(const struct tape *t, struct tape_plan *p, const struct tensor *x,
                        int32_t tick)
 {
     if (!x || x->is_param || !x->needs_grad) return;
-    touch(p, tape_buffer_index(x->grad_memory, BUFFER_GRAD), bytes_of(t, x->grad_memory), tick);
+    touch(p, tape_buffer_index(x->grad_memory, BUFFER_GRAD), tape_bytes(t, x->grad_memory), tick);
 }
 
 static void touch_forward(const struct tape *t, struct tape_plan *p, const struct node *n,
@@ -110,26 +56,56 @@ static void touch_backward(const struct tape *t, struct tape_plan *p, const stru
     }
 }
 
+/* The inputs of region r that go to the host, in their first or second life. */
+static void touch_away(const struct tape *t, struct tape_plan *p, int32_t r, int again,
+                       int32_t tick)
+{
+    for (int32_t m = t->regions[r].away; m >= 0; m = t->next_away[m])
+        touch_data(t, p, &t->tensors[m], again, tick);
+}
+
+/* Entering a region, backward has the inputs of the one before it brought back. */
 static int32_t backward_lifetimes(const struct tape *t, struct tape_plan *p, int32_t tick)
 {
     for (int32_t i = t->num_nodes - 1; i >= 0; i--) {
         int32_t r = t->nodes[i].region;
-        int enters = i + 1 == t->num_nodes || t->nodes[i + 1].region != r;
-        if (enters && r >= 0 && t->regions[r].checkpointed)
-            for (int32_t j = t->regions[r].first; j < t->regions[r].last; j++)
-                if (t->rerun[j]) touch_forward(t, p, &t->nodes[j], 1, tick++);
+        if (r > 0 && i + 1 == t->regions[r].last) touch_away(t, p, r - 1, 1, tick);
+        for (int32_t j = r < 0 ? i : t->regions[r].first; j < i + 1; j++)
+            if (t->again_at[j] == i) touch_forward(t, p, &t->nodes[j], 1, tick++);
         touch_backward(t, p, &t->nodes[i], tick++);
+    }
+    return tick;
+}
+
+static int32_t forward_lifetimes(const struct tape *t, struct tape_plan *p)
+{
+    int32_t tick = 0;
+    for (int32_t i = 0; i < t->num_nodes; i++, tick++) {
+        int32_t r = t->nodes[i].region;
+        touch_forward(t, p, &t->nodes[i], 0, tick);
+        if (r >= 0 && i + 1 == t->regions[r].last) touch_away(t, p, r, 0, tick);
     }
     return tick;
 }
 
 static void find_lifetimes(const struct tape *t, struct tape_plan *p)
 {
-    int32_t tick = 0;
-    for (int32_t i = 0; i < t->num_nodes; i++) touch_forward(t, p, &t->nodes[i], 0, tick++);
+    int32_t tick = forward_lifetimes(t, p);
     if (t->with_backward) tick = backward_lifetimes(t, p, tick);
     for (int32_t i = 0; i < t->num_tensors; i++)
         if (t->tensors[i].keep) touch_data(t, p, &t->tensors[i], 0, tick);
+}
+
+/* Each has a place of its own on the host: all are there at the end of forward. */
+static void place_on_host(const struct tape *t, struct tape_plan *p)
+{
+    for (int32_t r = 0; r < t->num_regions; r++)
+        for (int32_t m = t->regions[r].away; m >= 0; m = t->next_away[m]) {
+            struct tape_buffer *b = &p->buffers[tape_buffer_index(&t->tensors[m], BUFFER_HOST)];
+            b->bytes = size_align(tape_bytes(t, &t->tensors[m]), ARENA_ALIGN);
+            b->offset = p->host_bytes;
+            p->host_bytes += b->bytes;
+        }
 }
 
 /* In-place ops destroy their input, and a shared residual gradient must not be added to before its
@@ -238,6 +214,7 @@ enum status tape_plan(struct tape *t, struct tape_plan *p, struct err *e)
     TRY(check_views(t, e));
     tape_analyse(t);
     find_lifetimes(t, p);
+    place_on_host(t, p);
     for (int32_t i = 0; i < t->num_nodes; i++) {
         const struct node *n = &t->nodes[i];
         if (n->op->scratch) p->scratch_bytes = size_max(p->scratch_bytes, n->op->scratch(t, n));

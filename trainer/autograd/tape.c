@@ -24,11 +24,11 @@ enum status tape_create(struct tape **out, struct device *device, int32_t max_no
     t->tensors = mem_calloc(6 * n, sizeof *t->tensors);
     t->regions = mem_calloc(n, sizeof *t->regions);
     t->attrs = mem_calloc(n, ATTR_BYTES);
-    t->rerun = mem_calloc(n, 1);
-    t->escapes = mem_calloc(6 * n, 1);
-    t->needed = mem_calloc(6 * n, 1);
-    if (!t->nodes || !t->tensors || !t->regions || !t->attrs || !t->rerun || !t->escapes ||
-        !t->needed)
+    t->again_at = mem_calloc(n, sizeof *t->again_at);
+    t->twice = mem_calloc(6 * n, 1);
+    t->next_away = mem_calloc(6 * n, sizeof *t->next_away);
+    if (!t->nodes || !t->tensors || !t->regions || !t->attrs || !t->again_at || !t->twice ||
+        !t->next_away)
         goto fail;
     tape_reset(t, 0);
     return OK;
@@ -45,13 +45,14 @@ void tape_destroy(struct tape *t)
     mem_free(t->tensors);
     mem_free(t->regions);
     mem_free(t->attrs);
-    mem_free(t->rerun);
-    mem_free(t->escapes);
-    mem_free(t->needed);
+    mem_free(t->again_at);
+    mem_free(t->twice);
+    mem_free(t->next_away);
     mem_free(t);
 }
 
 void tape_set_hooks(struct tape *t, struct tape_hooks hooks) { t->hooks = hooks; }
+void tape_set_host(struct tape *t, void *host) { t->host = host; }
 
 void tape_reset(struct tape *t, int with_backward)
 {
@@ -196,7 +197,7 @@ struct tensor *tape_output_in_place(struct tape *t, struct node *n, int j)
     return y;
 }
 
-int32_t tape_region_begin(struct tape *t, int checkpointed)
+int32_t tape_region_begin(struct tape *t, enum recompute how)
 {
     assert(t->open_region < 0);
     if (t->num_regions == t->max_nodes) {
@@ -204,7 +205,7 @@ int32_t tape_region_begin(struct tape *t, int checkpointed)
         return -1;
     }
     t->open_region = t->num_regions++;
-    t->regions[t->open_region] = (struct region){t->num_nodes, t->num_nodes, checkpointed};
+    t->regions[t->open_region] = (struct region){t->num_nodes, t->num_nodes, how, -1};
     return t->open_region;
 }
 
@@ -233,7 +234,7 @@ static void point_data(struct tape *t, struct node *n, int again)
         for (int i = 0; i < sizes[g]; i++) {
             struct tensor *x = groups[g][i];
             if (!x || x->is_param) continue;
-            int which = again && tape_lives_twice(t, x->memory) ? BUFFER_AGAIN : BUFFER_DATA;
+            int which = again && t->twice[x->memory->id] ? BUFFER_AGAIN : BUFFER_DATA;
             x->data = address(t, x, x->memory, which);
         }
 }
@@ -251,7 +252,7 @@ enum status tape_bind(struct tape *t, const struct tape_plan *plan, void *step, 
     t->scratch = scratch;
     for (int32_t i = 0; i < t->num_tensors; i++) {
         struct tensor *x = &t->tensors[i];
-        size_t bytes = (size_t)x->rows * (size_t)x->cols * tape_element_size(t, x->element);
+        size_t bytes = tape_bytes(t, x);
         const struct tape_buffer *b = &plan->buffers[tape_buffer_index(x, BUFFER_DATA)];
         if (!x->is_param && x->memory == x && b->first >= 0 && bytes > b->bytes)
             return err_set(e, ERR_SHAPE, "tape: tensor %d has %zu bytes, planned were %zu", (int)i,
@@ -276,28 +277,66 @@ static void tell(const struct tape *t, int entering, int32_t region, enum tape_p
     if (hook && region >= 0) hook(t->hooks.context, region, pass);
 }
 
+/* The inputs of region r that go to the host, down or up, beside what is queued from here on. */
+static void move_away(const struct tape *t, int32_t r, int up)
+{
+    const struct kernels *k = t->device->k;
+    for (int32_t id = t->regions[r].away; id >= 0; id = t->next_away[id]) {
+        const struct tensor *m = &t->tensors[id];
+        char *host = t->host + t->plan->buffers[tape_buffer_index(m, BUFFER_HOST)].offset;
+        if (up)
+            k->copy_in(t->device, address(t, m, m, BUFFER_AGAIN), host, tape_bytes(t, m));
+        else
+            k->copy_out(t->device, host, address(t, m, m, BUFFER_DATA), tape_bytes(t, m));
+    }
+}
+
+static int is_offloaded(const struct tape *t, int32_t r) { return t->regions[r].away >= 0; }
+
 void tape_forward(struct tape *t)
 {
     for (int32_t i = 0; i < t->num_nodes; i++) {
         struct node *n = &t->nodes[i];
-        if (i == 0 || t->nodes[i - 1].region != n->region) tell(t, 1, n->region, PASS_FORWARD);
+        int32_t r = n->region;
+        if (i == 0 || t->nodes[i - 1].region != r) {
+            tell(t, 1, r, PASS_FORWARD);
+            if (r >= 0) move_away(t, r, 0);
+        }
         point_data(t, n, 0);
         n->op->forward(t, n);
-        if (i + 1 == t->num_nodes || t->nodes[i + 1].region != n->region)
-            tell(t, 0, n->region, PASS_FORWARD);
+        if (i + 1 == t->num_nodes || t->nodes[i + 1].region != r) {
+            if (r >= 0 && is_offloaded(t, r)) t->device->k->copy_wait(t->device);
+            tell(t, 0, r, PASS_FORWARD);
+        }
     }
 }
 
-static void run_again(struct tape *t, int32_t r)
+/* What the backward of node `at` wants made again. */
+static void run_again(struct tape *t, int32_t at)
 {
-    const struct region *region = &t->regions[r];
-    tell(t, 1, r, PASS_RECOMPUTE);
-    for (int32_t i = region->first; i < region->last; i++) {
+    int32_t r = t->nodes[at].region;
+    if (r < 0) return;
+    for (int32_t i = t->regions[r].first; i < t->regions[r].last; i++) {
         struct node *n = &t->nodes[i];
+        if (t->again_at[i] != at) continue;
         point_data(t, n, 1);
-        if (t->rerun[i]) n->op->forward(t, n);
+        n->op->forward(t, n);
     }
-    tell(t, 0, r, PASS_RECOMPUTE);
+}
+
+/* Its inputs are there, those of the region before it on their way, and of a full one all that is
+ * made again is made. */
+static void enter_backward(struct tape *t, int32_t r)
+{
+    if (r < 0) return;
+    if (is_offloaded(t, r)) t->device->k->copy_wait(t->device);
+    if (r > 0) move_away(t, r - 1, 1);
+    if (t->regions[r].how >= RECOMPUTE_FULL) {
+        tell(t, 1, r, PASS_RECOMPUTE);
+        run_again(t, t->regions[r].last - 1);
+        tell(t, 0, r, PASS_RECOMPUTE);
+    }
+    tell(t, 1, r, PASS_BACKWARD);
 }
 
 /* A gradient that views write in parts is set once a part is; an in-place op's input and an
@@ -324,10 +363,9 @@ void tape_backward(struct tape *t, struct tensor *root, float *seed)
     for (int32_t i = t->num_nodes - 1; i >= 0; i--) {
         struct node *n = &t->nodes[i];
         int32_t r = n->region;
-        if (i + 1 == t->num_nodes || t->nodes[i + 1].region != r) {
-            if (r >= 0 && t->regions[r].checkpointed) run_again(t, r);
-            tell(t, 1, r, PASS_BACKWARD);
-        }
+        if (i + 1 == t->num_nodes || t->nodes[i + 1].region != r) enter_backward(t, r);
+        if (r >= 0 && t->regions[r].how == RECOMPUTE_SELECTIVE) run_again(t, i);
+        point_data(t, n, 1);
         if (output_has_grad(n)) {
             n->op->backward(t, n);
             hand_over(n);

@@ -26,10 +26,18 @@
  * A value's first contribution overwrites, later ones add. A residual stream (`addend` of
  * op_linear) keeps one gradient buffer from end to end.
  *
- * Regions. Nodes between tape_region_begin and _end form a region (a block). A checkpointed one
- * keeps only what crosses its border and is run forward again before its backward; nodes
- * whose outputs backward does not read are not run again. Hooks are told when a region is entered
- * and left, in either direction, so that weights can be gathered and released around it.
+ * Regions. Nodes between tape_region_begin and _end form a region (a block), and `enum recompute`
+ * says how much of it is kept for backward. What is not kept is made again by running its nodes
+ * again, as few as backward wants: all that are wanted when a full one is entered, one by one in a
+ * selective one. What crosses a region's border is kept, but for the inputs of offloaded ones.
+ * Hooks are told when a region is entered and left, in either direction, so that weights can be
+ * gathered and released around it; a selective region's nodes run again inside its backward.
+ *
+ * Offloading. The copy of an offloaded region's inputs to the host begins when the region is
+ * entered, and their memory is free when it is left. Backward begins to bring them back when it
+ * enters the region behind, so the last region's stay, and on the device there are two regions'
+ * inputs at most, however many regions there are. A device without copies beside its work
+ * (kernels.h: copy_out) treats offloaded regions as full ones.
  */
 #ifndef CRIA_AUTOGRAD_TAPE_H
 #define CRIA_AUTOGRAD_TAPE_H
@@ -43,6 +51,20 @@
 
 #define TAPE_INS 4
 #define TAPE_OUTS 4
+
+/* What of a region backward makes again, cheapest first. The same bits come of all of them. */
+#define RECOMPUTE_TABLE(X)                                                                 \
+    X(NONE, "none", "all that backward reads is kept")                                     \
+    X(SELECTIVE, "selective", "what ops that only pass over memory made, when it is read") \
+    X(FULL, "full", "everything inside, in one go")                                        \
+    X(OFFLOAD, "offload", "the same, and its inputs wait in the host's memory")
+
+enum recompute {
+#define X(name, word, text) RECOMPUTE_##name,
+    RECOMPUTE_TABLE(X)
+#undef X
+        NUM_RECOMPUTE
+};
 
 enum element { ELEMENT_DEVICE, ELEMENT_FLOAT, ELEMENT_BYTE }; /* DEVICE: the device's type */
 
@@ -72,6 +94,7 @@ struct op {
     const char *name, *formula;
     int in_place; /* input that the first output replaces, or -1 */
     int addend;   /* input whose gradient buffer the first output shares, or -1 */
+    int cheap;    /* passes over memory only: a selective region does not keep its first output */
     void (*forward)(struct tape *t, struct node *n);
     void (*backward)(struct tape *t, struct node *n);
     unsigned (*saves)(const struct node *n); /* SAVE_IN(i) | SAVE_OUT(j): data backward reads */
@@ -121,7 +144,7 @@ struct tensor *tape_view(struct tape *t, struct tensor *x, int32_t column, int32
 /* The caller reads x when the step is over: nothing else may use its memory. Returns x. */
 struct tensor *tape_keep(struct tensor *x);
 
-int32_t tape_region_begin(struct tape *t, int checkpointed); /* returns the region's number */
+int32_t tape_region_begin(struct tape *t, enum recompute how); /* returns the region's number */
 void tape_region_end(struct tape *t);
 
 /* --- plan.c: memory --- */
@@ -135,6 +158,7 @@ struct tape_plan {
     } * buffers;             /* heap */
     size_t step_bytes;       /* of the step arena */
     size_t scratch_bytes;    /* of the scratch arena */
+    size_t host_bytes;       /* of the host's memory for offloaded inputs */
 };
 
 /* Plans the present recording. ERR_MEMORY, or the recording's own error. */
@@ -146,6 +170,9 @@ void tape_plan_free(struct tape_plan *plan);
  * plan->step_bytes and plan->scratch_bytes. */
 MUST_CHECK enum status tape_bind(struct tape *t, const struct tape_plan *plan, void *step,
                                  void *scratch, struct err *e);
+
+/* Where offloaded inputs wait from now on: plan->host_bytes of the device's host_alloc. */
+void tape_set_host(struct tape *t, void *host);
 
 /* --- running --- */
 void tape_forward(struct tape *t);

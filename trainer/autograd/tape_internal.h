@@ -6,7 +6,8 @@
 
 struct region {
     int32_t first, last; /* nodes [first, last) */
-    int checkpointed;
+    enum recompute how;
+    int32_t away; /* tensor: first of the inputs that go to the host; -1: none. See next_away */
 };
 
 struct tape {
@@ -24,28 +25,33 @@ struct tape {
     const struct tape_plan *plan;
     char *step;
     void *scratch;
-    unsigned char *rerun;   /* [max_nodes] bit 0: runs again in its region's backward */
-    unsigned char *escapes; /* [max_tensors] memory crosses its region's border */
-    unsigned char *needed;  /* [max_tensors] tape_analyse's own */
+    char *host;        /* where offloaded inputs go */
+    int32_t *again_at; /* [max_nodes] node before whose backward it runs again; -1: it does not */
+    unsigned char *twice; /* [max_tensors] memory has a second life in backward */
+    int32_t *next_away; /* [max_tensors] the next input of the same region that goes to the host */
 };
 
-/* Each tensor that owns memory has three buffers in a plan. */
-enum { BUFFER_DATA, BUFFER_AGAIN, BUFFER_GRAD, BUFFERS_PER_TENSOR };
+/* Each tensor that owns memory has four buffers in a plan. The last lies in the host's memory. */
+enum { BUFFER_DATA, BUFFER_AGAIN, BUFFER_GRAD, BUFFER_HOST, BUFFERS_PER_TENSOR };
 
 static inline int32_t tape_buffer_index(const struct tensor *memory, int which)
 {
     return memory->id * BUFFERS_PER_TENSOR + which;
 }
 
-/* Whether this memory has a second life when its region is run again. */
-static inline int tape_lives_twice(const struct tape *t, const struct tensor *memory)
+/* again.c: fills again_at, twice, and what goes away, from the recording. */
+void tape_analyse(struct tape *t);
+
+/* Bytes of a tensor that owns memory. */
+static inline size_t tape_bytes(const struct tape *t, const struct tensor *memory)
 {
-    if (memory->is_param || !t->with_backward) return 0;
-    int32_t region = t->nodes[memory->producer].region;
-    return region >= 0 && t->regions[region].checkpointed && !t->escapes[memory->id];
+    return (size_t)memory->rows * (size_t)memory->cols * tape_element_size(t, memory->element);
 }
 
-/* Fills t->escapes and t->rerun from the recording. */
-void tape_analyse(struct tape *t);
+/* The region of the node that made this memory; -1: none, or a parameter. */
+static inline int32_t tape_region_of(const struct tape *t, const struct tensor *memory)
+{
+    return memory->is_param ? -1 : t->nodes[memory->producer].region;
+}
 
 #endif

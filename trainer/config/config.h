@@ -72,7 +72,13 @@ enum config_device {
 };
 enum config_precision { CONFIG_PRECISION_AUTO, CONFIG_PRECISION_FP32, CONFIG_PRECISION_BF16 };
 enum config_attention { CONFIG_ATTENTION_AUTO, CONFIG_ATTENTION_PLAIN, CONFIG_ATTENTION_FLASH };
-enum config_gradient_checkpointing { CONFIG_CHECKPOINT_NONE, CONFIG_CHECKPOINT_FULL };
+enum config_gradient_checkpointing {
+    CONFIG_CHECKPOINT_NONE,
+    CONFIG_CHECKPOINT_SELECTIVE,
+    CONFIG_CHECKPOINT_FULL,
+    CONFIG_CHECKPOINT_OFFLOAD,
+    CONFIG_CHECKPOINT_AUTO
+};
 enum config_metric_for_best_model {
     CONFIG_BEST_LOSS,
     CONFIG_BEST_ACCURACY,

@@ -205,10 +205,17 @@ static struct tensor *feed_forward(const struct recorder *r, struct tensor *x)
     return op_swiglu(r->t, tape_view(r->t, both, 0, f), tape_view(r->t, both, f, f));
 }
 
+enum recompute model_recompute_of(const struct model_recompute *r, int32_t layer)
+{
+    if (layer < r->offload) return RECOMPUTE_OFFLOAD;
+    if (layer < r->offload + r->full) return RECOMPUTE_FULL;
+    return layer < r->offload + r->full + r->selective ? RECOMPUTE_SELECTIVE : RECOMPUTE_NONE;
+}
+
 static struct tensor *block(const struct recorder *r, struct tensor *x)
 {
     float eps = (float)r->m->config->norm_eps;
-    tape_region_begin(r->t, r->call->checkpoint);
+    tape_region_begin(r->t, model_recompute_of(&r->call->recompute, r->layer));
     struct tensor *h = op_norm(r->t, x, weight(r, WEIGHT_INPUT_NORM, 1), 1, eps);
     x = product(r, SLOT_O, attention(r, h), WEIGHT_O_BIAS, x);
     h = op_norm(r->t, x, weight(r, WEIGHT_MLP_NORM, 1), 1, eps);

@@ -52,9 +52,18 @@ MUST_CHECK enum status model_fill_rope(struct model *m, struct device *d, struct
 MUST_CHECK enum status model_init_weights(struct model *m, struct device *d, uint64_t seed,
                                           struct err *e);
 
+/* How many blocks are recomputed in which way: the first `offload` ones, then `full` ones, then
+ * `selective` ones; the rest keep everything. In backward the last blocks come first and give back
+ * what they kept, so a block pays the more the earlier it stands. */
+struct model_recompute {
+    int32_t offload, full, selective;
+};
+
+enum recompute model_recompute_of(const struct model_recompute *r, int32_t layer);
+
 /* How one recording runs through the model. */
 struct model_call {
-    int checkpoint;                   /* every block is a checkpointed region */
+    struct model_recompute recompute; /* of a recording with backward */
     const struct slot_filler *filler; /* NULL: the base alone */
     struct kv_cache *caches;          /* [num_layers] for decoding; NULL */
     const struct param_rows *rows;    /* of embedding and head that are trained; NULL: none */

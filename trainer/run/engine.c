@@ -159,7 +159,7 @@ static struct head_result record(struct engine *g, int backward, const struct to
                                  int32_t supervised)
 {
     struct slot_filler filler = g->has_lora ? lora_filler(&g->lora) : (struct slot_filler){0};
-    struct model_call call = {.checkpoint = backward && g->options.checkpoint,
+    struct model_call call = {.recompute = g->options.recompute,
                               .filler = g->has_lora ? &filler : NULL,
                               .rows = trained_rows(g)};
     struct head_request request = {.S = supervised,
@@ -204,6 +204,7 @@ static enum status plan_one(struct engine *g, struct tape_plan *plan, struct err
     TRY(tape_plan(g->tape, plan, e));
     g->memory.step = size_max(g->memory.step, plan->step_bytes);
     g->memory.scratch = size_max(g->memory.scratch, plan->scratch_bytes);
+    g->memory.host = size_max(g->memory.host, plan->host_bytes);
     return OK;
 }
 
@@ -216,17 +217,22 @@ static enum status plan_reference(struct engine *g, struct err *e)
     return plan_one(g, &g->reference_plan, e);
 }
 
+static enum status plan_train(struct engine *g, struct err *e)
+{
+    const struct loader_limits *t = &g->options.train_limits;
+    struct tokens tokens = device_tokens(g, t->max_rows, t->max_segments);
+    if (!g->options.train) return OK;
+    if (g->has_lora) lora_set_dropout(&g->lora, (struct rng_key){0}, &tokens);
+    record(g, 1, &tokens, t->max_supervised);
+    if (g->has_lora) lora_clear_dropout(&g->lora);
+    TRY(plan_one(g, &g->train_plan, e));
+    g->memory.scratch = size_max(g->memory.scratch, optimizer_scratch(&g->device, &g->params));
+    return OK;
+}
+
 static enum status plan_all(struct engine *g, struct err *e)
 {
-    const struct loader_limits *t = &g->options.train_limits, *v = &g->options.eval_limits;
-    if (g->options.train) {
-        struct tokens tokens = device_tokens(g, t->max_rows, t->max_segments);
-        if (g->has_lora) lora_set_dropout(&g->lora, (struct rng_key){0}, &tokens);
-        record(g, 1, &tokens, t->max_supervised);
-        if (g->has_lora) lora_clear_dropout(&g->lora);
-        TRY(plan_one(g, &g->train_plan, e));
-        g->memory.scratch = size_max(g->memory.scratch, optimizer_scratch(&g->device, &g->params));
-    }
+    const struct loader_limits *v = &g->options.eval_limits;
     if (v->max_rows) {
         struct tokens tokens = device_tokens(g, v->max_rows, v->max_segments);
         record(g, 0, &tokens, v->max_supervised);
@@ -240,7 +246,15 @@ static enum status plan_all(struct engine *g, struct err *e)
         record_decode(g, &tokens);
         TRY(plan_one(g, &g->decode_plan, e));
     }
-    return OK;
+    g->untrained = g->memory;
+    return plan_train(g, e);
+}
+
+enum status engine_set_recompute(struct engine *g, const struct model_recompute *r, struct err *e)
+{
+    g->options.recompute = *r;
+    g->memory = g->untrained;
+    return plan_train(g, e);
 }
 
 static enum status take_arena(struct engine *g, size_t bytes, const char *name, void **out,
@@ -278,6 +292,8 @@ enum status engine_allocate(struct engine *g, struct err *e)
     TRY(take_arena(g, g->memory.run, "run", &g->run_base, e));
     TRY(take_arena(g, g->memory.step, "step", &g->step_base, e));
     TRY(take_arena(g, g->memory.scratch, "scratch", &g->scratch_base, e));
+    if (g->memory.host) TRY(g->device.k->host_alloc(&g->device, g->memory.host, &g->host_base, e));
+    tape_set_host(g->tape, g->host_base);
     arena_over(&arena, g->run_base, g->memory.run);
     place_run(g, &arena);
     if (g->rows.rows.count) rows_upload(&g->rows, &g->device);
@@ -309,6 +325,7 @@ void engine_free(struct engine *g)
         g->device.k->release(&g->device, g->run_base, g->memory.run);
         g->device.k->release(&g->device, g->step_base, g->memory.step);
         g->device.k->release(&g->device, g->scratch_base, g->memory.scratch);
+        if (g->host_base) g->device.k->host_release(&g->device, g->host_base, g->memory.host);
     }
     tape_plan_free(&g->train_plan);
     tape_plan_free(&g->eval_plan);

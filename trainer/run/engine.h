@@ -40,9 +40,9 @@ struct engine_options {
     int threads;                       /* 0: all cores this process may use */
     const struct model_config *config; /* must outlive the engine */
     const struct lora_options *lora;   /* NULL: no adapter */
-    int train;      /* gradients and optimiser states: of the adapter, else of all */
-    int checkpoint; /* recompute blocks in backward */
-    int pairs;      /* micro-batches are of preferences: the loss is known after forward */
+    int train; /* gradients and optimiser states: of the adapter, else of all */
+    struct model_recompute recompute;
+    int pairs; /* micro-batches are of preferences: the loss is known after forward */
     enum engine_reference reference;
     int reference_in_place; /* whoever asks for it has put it in the policy's place */
     enum loss_reduction reduction;
@@ -55,9 +55,9 @@ struct engine_options {
     int32_t decode_rows; /* decoding: most tokens given at once */
 };
 
-/* Bytes of the three arenas. */
+/* Bytes of the three arenas, and of the host's memory where block inputs wait. */
 struct engine_memory {
-    size_t run, step, scratch;
+    size_t run, step, scratch, host;
 };
 
 struct engine {
@@ -73,7 +73,8 @@ struct engine {
     struct tape *tape;
     struct tape_plan train_plan, eval_plan, reference_plan, decode_plan;
     struct engine_memory memory;
-    void *run_base, *step_base, *scratch_base;
+    struct engine_memory untrained; /* the same but for what training micro-batches need */
+    void *run_base, *step_base, *scratch_base, *host_base;
     struct engine_batch { /* device copies of a micro-batch, in the run arena */
         int32_t *ids, *positions, *documents, *rows, *targets;
         int32_t *slots; /* NULL: no token is trained by itself */
@@ -99,6 +100,11 @@ MUST_CHECK enum status engine_describe(struct engine *g, const struct engine_opt
 
 /* Plans the largest micro-batches and fills g->memory; takes no arena. ERR_MEMORY, ERR_SHAPE. */
 MUST_CHECK enum status engine_measure(struct engine *g, struct err *e);
+
+/* Behind engine_measure, before engine_allocate: plans the training micro-batch anew with this
+ * recomputation. ERR_MEMORY, ERR_SHAPE. */
+MUST_CHECK enum status engine_set_recompute(struct engine *g, const struct model_recompute *r,
+                                            struct err *e);
 
 /* Measures unless that is done; then takes the arenas. ERR_MEMORY, ERR_SHAPE. */
 MUST_CHECK enum status engine_allocate(struct engine *g, struct err *e);

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "run/recompute.h"
 #include "run/starting.h"
 
 #define SAY(...) TRY(buf_printf(out, __VA_ARGS__))
@@ -239,10 +240,12 @@ static enum status explain_memory(const struct session *s, const struct plan *p,
         (double)(p->total - p->arenas.run - p->arenas.step - p->arenas.scratch) / 1e6);
     SAY("  %.1f MB are there (%s): %s.\n", (double)p->available / 1e6, p->limit,
         p->fits ? "it fits" : "it does NOT fit, and training will refuse");
-    if (c->gradient_checkpointing == CONFIG_CHECKPOINT_FULL)
-        SAY("  gradient_checkpointing: full computes each block's activations again in the "
-            "backward "
-            "pass: less memory, about a third more time, the same numbers.\n");
+    SAY("  gradient_checkpointing: blocks ");
+    TRY(recompute_print(&s->engine, out));
+    SAY(".%s\n", c->gradient_checkpointing == CONFIG_CHECKPOINT_NONE
+                     ? ""
+                     : " What is not kept is computed again in the backward pass: less memory, the "
+                       "same numbers.");
     SAY("  Device %s, %d threads, %s.\n", s->engine.device.k->name, s->engine.device.threads,
         s->precision.name);
     if (s->precision.note[0]) SAY("  %s.\n", s->precision.note);

@@ -20,16 +20,17 @@
 #include <stddef.h>
 
 /* name, meaning */
-#define MEMORY_TABLE(X)                                                        \
-    X(libraries, "the program and its libraries, as loaded")                   \
-    X(tokenizer, "tokenizer and template")                                     \
-    X(dataset, "per-document arrays, orders, HDF5's caches, a micro-batch")    \
-    X(graph, "the parameters' names, the tape and its plans")                  \
-    X(blas, "the BLAS's workspace and its threads' stacks")                    \
-    X(files, "blocks and headers that weights pass through on load and save")  \
-    X(history, "log lines, read back at every save")                           \
-    X(starting, "held for a moment while starting, above what training takes") \
-    X(reserve, "code and stacks first touched while training")                 \
+#define MEMORY_TABLE(X)                                                               \
+    X(libraries, "the program and its libraries, as loaded")                          \
+    X(tokenizer, "tokenizer and template")                                            \
+    X(dataset, "per-document arrays, orders, HDF5's caches, a micro-batch")           \
+    X(graph, "the parameters' names, the tape and its plans")                         \
+    X(blas, "the BLAS's workspace and its threads' stacks")                           \
+    X(files, "blocks and headers that weights pass through on load and save")         \
+    X(history, "log lines, read back at every save")                                  \
+    X(pinned, "block inputs that wait on the host (gradient_checkpointing: offload)") \
+    X(starting, "held for a moment while starting, above what training takes")        \
+    X(reserve, "code and stacks first touched while training")                        \
     X(context, "the GPU's context and libraries, and what others hold of it")
 
 enum memory_item {

@@ -15,10 +15,17 @@ static size_t arenas_total(const struct engine_memory *m, size_t page)
     return size_align(m->run, page) + size_align(m->step, page) + size_align(m->scratch, page);
 }
 
-/* The arenas lie on the GPU, the rest in the process. */
+int plan_holds(const struct plan *p, size_t total, size_t host)
+{
+    return total <= p->available && host <= p->host_available;
+}
+
+/* The arenas lie on the GPU, the rest in the process, which has limits of its own. */
 static void plan_on_gpu(struct plan *p, const struct session *s)
 {
-    p->host = memory_sum(&s->memory);
+    p->host = size_max(memory_sum(&s->memory) + p->arenas.host, s->memory.transient);
+    p->host_available = p->available;
+    p->host_limit = p->limit;
     p->named[MEMORY_context] = s->device_used;
     p->total = s->device_used + arenas_total(&p->arenas, GPU_PAGE);
     p->available = s->device_total;
@@ -34,7 +41,8 @@ void plan_make(struct plan *p, const struct session *s)
                        .eta = -1,
                        .largest_batch = -1};
     for (int i = 0; i < NUM_MEMORY_ITEMS; i++) p->named[i] = s->memory.item[i];
-    p->total = memory_sum(&s->memory) + arenas_total(&p->arenas, PAGE);
+    p->named[MEMORY_pinned] = p->arenas.host;
+    p->total = memory_sum(&s->memory) + p->arenas.host + arenas_total(&p->arenas, PAGE);
     if (p->total < s->memory.transient) {
         p->named[MEMORY_starting] += s->memory.transient - p->total;
         p->total = s->memory.transient;
@@ -45,7 +53,7 @@ void plan_make(struct plan *p, const struct session *s)
     }
     p->available = memory_available(&p->limit) + memory_resident();
     if (s->device_total) plan_on_gpu(p, s);
-    p->fits = p->total <= p->available;
+    p->fits = plan_holds(p, p->total, p->host);
 }
 
 /* --- time --- */
@@ -166,8 +174,12 @@ enum status plan_refuse(const struct plan *p, struct err *e)
     char text[sizeof e->hint] = "";
     size_t used = 0;
     if (p->fits) return OK;
-    err_set(e, ERR_FIT, "the run needs %.2f GB, and %s leaves %.2f GB", (double)p->total / 1e9,
-            p->limit, (double)p->available / 1e9);
+    if (p->total > p->available)
+        err_set(e, ERR_FIT, "the run needs %.2f GB, and %s leaves %.2f GB", (double)p->total / 1e9,
+                p->limit, (double)p->available / 1e9);
+    else
+        err_set(e, ERR_FIT, "beside the GPU the run needs %.2f GB, and %s leaves %.2f GB",
+                (double)p->host / 1e9, p->host_limit, (double)p->host_available / 1e9);
     for (int i = 0; i < p->num_changes && used < sizeof text; i++)
         used += (size_t)snprintf(text + used, sizeof text - used, "%s%s (%.2f GB)",
                                  i ? "; or " : "would fit: ", p->changes[i].text,

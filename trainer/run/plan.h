@@ -29,9 +29,11 @@ struct plan {
     size_t named[NUM_MEMORY_ITEMS];
     size_t total;             /* bytes: the process's peak, or what is used of the GPU's memory */
     size_t available;         /* bytes this process may have in all, or the GPU has */
-    size_t host;              /* with a GPU: bytes of the process beside it; else 0 */
     const char *limit;        /* what decides that */
-    int fits;                 /* total <= available */
+    size_t host;              /* with a GPU: bytes of the process beside it; else 0 */
+    size_t host_available;    /* with a GPU: bytes this process may have; else 0 */
+    const char *host_limit;   /* what decides that */
+    int fits;                 /* both: see plan_holds */
     int64_t tokens_per_epoch; /* -1: unknown, as steps and documents */
     int64_t steps, documents;
     double eta;            /* seconds of training; below 0: unknown */
@@ -40,6 +42,9 @@ struct plan {
     int num_changes;          /* only where it does not fit */
     struct plan_change least; /* where nothing fits: the change that came nearest; total 0: none */
 };
+
+/* Whether there is room for so much, on the GPU (else in the process) and with a GPU beside it. */
+int plan_holds(const struct plan *p, size_t total, size_t host);
 
 /* Of a session that is prepared. Always works. */
 void plan_make(struct plan *p, const struct session *s);

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "run/plan.h"
+#include "run/recompute.h"
 
 static json_t *number_or_null(int64_t n) { return n < 0 ? json_null() : json_integer(n); }
 
@@ -21,6 +22,20 @@ static json_t *named_json(const struct plan *p)
     for (int i = 0; i < NUM_MEMORY_ITEMS; i++)
         json_object_set_new(o, memory_item_name((enum memory_item)i), bytes(p->named[i]));
     return o;
+}
+
+/* Blocks from first to last, none left out. */
+static json_t *blocks_json(const struct session *s)
+{
+    struct recompute_span spans[NUM_RECOMPUTE];
+    json_t *list = json_array();
+    recompute_spans(&s->engine, spans);
+    for (int how = NUM_RECOMPUTE - 1; how >= 0; how--)
+        if (spans[how].count)
+            json_array_append_new(list, json_pack("{s:i, s:i, s:s}", "first", (int)spans[how].first,
+                                                  "count", (int)spans[how].count, "recompute",
+                                                  recompute_word((enum recompute)how)));
+    return list;
 }
 
 static json_t *changes_json(const struct plan *p)
@@ -52,6 +67,7 @@ enum status plan_json(const struct plan *p, const struct session *s, struct buf 
     json_object_set_new(o, "named", named_json(p));
     json_object_set_new(o, "total_bytes", bytes(p->total));
     if (p->host) json_object_set_new(o, "host_bytes", bytes(p->host));
+    if (p->host) json_object_set_new(o, "host_available_bytes", bytes(p->host_available));
     json_object_set_new(o, "tokens_per_epoch", number_or_null(p->tokens_per_epoch));
     json_object_set_new(o, "steps", number_or_null(p->steps));
     json_object_set_new(o, "eta_s", p->eta < 0 ? json_null() : json_real(p->eta));
@@ -60,6 +76,7 @@ enum status plan_json(const struct plan *p, const struct session *s, struct buf 
     json_object_set_new(o, "largest_batch", number_or_null(p->largest_batch));
     json_object_set_new(o, "precision", json_string(s->precision.name));
     json_object_set_new(o, "precision_note", json_string(s->precision.note));
+    json_object_set_new(o, "blocks", blocks_json(s));
     json_object_set_new(o, "changes", changes_json(p));
     json_object_set_new(o, "findings", findings_json(&s->preflight));
     if (s->mix.accounts) json_object_set_new(o, "mixture", mixture_json(&s->mix, s->store));
@@ -83,19 +100,25 @@ static enum status print_memory(const struct plan *p, struct buf *out)
     TRY(print_bytes(out, "scratch", p->arenas.scratch, "what one kernel needs while it runs"));
     for (int i = 0; i < NUM_MEMORY_ITEMS; i++) {
         if (i == MEMORY_context && !p->host) continue;
+        if (i == MEMORY_pinned && !p->named[i]) continue;
         TRY(print_bytes(out, memory_item_name((enum memory_item)i), p->named[i],
                         memory_item_text((enum memory_item)i)));
     }
     if (p->host)
         TRY(print_bytes(out, "host", p->host,
                         "of the machine's memory: all but the first three and context"));
-    TRY(print_bytes(out, "total", p->total, p->fits ? "fits" : "DOES NOT FIT"));
+    if (p->host)
+        TRY(print_bytes(out, "  of", p->host_available,
+                        p->host <= p->host_available ? p->host_limit : "WHICH IS TOO LITTLE"));
+    TRY(print_bytes(out, "total", p->total, p->total <= p->available ? "fits" : "DOES NOT FIT"));
     return print_bytes(out, "available", p->available, p->limit);
 }
 
 static enum status print_work(const struct plan *p, const struct session *s, struct buf *out)
 {
-    TRY(buf_puts(out, "work\n"));
+    TRY(buf_puts(out, "work\n  recompute  blocks "));
+    TRY(recompute_print(&s->engine, out));
+    TRY(buf_putc(out, '\n'));
     if (p->documents >= 0)
         TRY(buf_printf(
             out, "  an epoch   %" PRId64 " documents, %" PRId64 " tokens, %" PRId64 " steps\n",

@@ -10,6 +10,7 @@
 #include "run/plan.h"
 #include "run/journal.h"
 #include "run/preference_config.h"
+#include "run/recompute.h"
 #include "run/save.h"
 #include "run/starting.h"
 #include "run/trained_tokens.h"
@@ -228,7 +229,7 @@ static enum status choose_attention(struct session *s, struct err *e)
     char text[400];
     if (device_set_attention(d, wishes[s->config->attention], s->model.head_dim, e))
         return config_blame(s->config, KEY_attention, e);
-    if (!d->k->attention_engine) return OK;
+    if (s->is_variant || !d->k->attention_engine) return OK;
     d->k->describe(d, text, sizeof text);
     log_notice("computing on %s", text);
     return OK;
@@ -243,7 +244,6 @@ static enum status lay_out(struct session *s, struct err *e)
                                .threads = (int)c->threads,
                                .config = &s->model,
                                .train = 1,
-                               .checkpoint = c->gradient_checkpointing == CONFIG_CHECKPOINT_FULL,
                                .reduction = c->loss_reduction == CONFIG_MICROBATCH_MEAN
                                                 ? LOSS_MICROBATCH_MEAN
                                                 : LOSS_TOKEN_MEAN,
@@ -252,6 +252,9 @@ static enum status lay_out(struct session *s, struct err *e)
                                .reference_in_place = c->precompute_ref_log_probs,
                                .positions = (int32_t)c->max_length,
                                .base_vocab = s->new_tokens.base_vocab};
+    enum config_gradient_checkpointing word =
+        (enum config_gradient_checkpointing)c->gradient_checkpointing;
+    o.recompute = recompute_fixed(word, s->model.num_layers);
     o.cache_rows = answers_cache_rows(&s->answers);
     o.decode_rows = s->answers.longest < DECODE_ROWS ? s->answers.longest : DECODE_ROWS;
     if (o.positions < o.cache_rows) o.positions = o.cache_rows;
@@ -278,6 +281,47 @@ static enum status open_align(struct session *s, struct err *e)
     if (!s->aligns) return OK;
     if (o->eval_limits.max_pairs > most.max_pairs) most.max_pairs = o->eval_limits.max_pairs;
     return align_init(&s->align, &s->preferences, &most, e);
+}
+
+/* Where there is no other memory than the host's there is nothing to be had by offloading. It is
+ * not refused: the numbers are those of full, what does not fit is refused anyhow, and a recipe for
+ * a GPU can be tried on a CPU. */
+static enum status settle_offload(struct session *s, struct err *e)
+{
+    struct engine *g = &s->engine;
+    struct model_recompute full = {.full = s->model.num_layers};
+    if (!g->options.recompute.offload || g->device.k->copy_out) return OK;
+    if (!s->is_variant)
+        log_notice("gradient_checkpointing: full instead of offload: device %s computes in the "
+                   "host's memory",
+                   g->device.k->name);
+    return engine_set_recompute(g, &full, e);
+}
+
+static int fits(const void *session)
+{
+    struct plan p;
+    plan_make(&p, session);
+    return p.fits;
+}
+
+/* The least recomputation that fits, by what is known so far, if it is ours to choose. */
+static enum status choose_recompute(struct session *s, struct err *e)
+{
+    struct recompute_room room = {fits, s};
+    if (s->config->gradient_checkpointing != CONFIG_CHECKPOINT_AUTO) return settle_offload(s, e);
+    return recompute_choose(&s->engine, &room, e);
+}
+
+static enum status say_recompute(const struct session *s, struct err *e)
+{
+    struct buf text;
+    buf_init(&text, 256);
+    enum status status = recompute_print(&s->engine, &text);
+    if (!status && s->config->gradient_checkpointing == CONFIG_CHECKPOINT_AUTO)
+        log_notice("gradient_checkpointing: blocks %s", text.data);
+    buf_free(&text);
+    return status ? err_set(e, status, "no memory to name the blocks") : OK;
 }
 
 enum { HOLD_FROM = 1 << 28 }; /* bytes of arenas; below, products pack into blocks of the heap */
@@ -363,16 +407,19 @@ enum status session_prepare(struct session *s, const struct config *config,
     if (s->precision.note[0]) log_notice("%s", s->precision.note);
     const struct engine_memory *m = &s->engine.memory;
     look_at_device(s);
+    TRY(choose_recompute(s, e));
     size_t left = s->device_total ? s->device_total - s->device_used : memory_available(NULL);
     if (m->run + m->step + m->scratch < left) TRY(warm_up(s, e)); /* it may fit */
     look_at_device(s);
     memory_take(&s->memory, MEMORY_blas);
     foresee(s);
-    return OK;
+    return choose_recompute(s, e);
 }
 
 enum status session_start(struct session *s, struct err *e)
 {
+    TRY(choose_recompute(s, e)); /* there may be less left by now */
+    TRY(say_recompute(s, e));
     TRY(plan_check(s, e));
     TRY(save_clear_output(s, e));
     TRY(engine_allocate(&s->engine, e));
@@ -419,9 +466,11 @@ enum status session_open_variant(struct session *v, const struct session *s,
     v->config = config;
     v->engine = (struct engine){0};
     v->train_loader = v->eval_loader = NULL;
+    v->is_variant = 1;
     if (s->store) TRY(open_loaders(v, e));
     make_schedule(v);
-    return lay_out(v, e);
+    TRY(lay_out(v, e));
+    return choose_recompute(v, e);
 }
 
 void session_close_variant(struct session *v)

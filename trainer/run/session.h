@@ -41,6 +41,7 @@ struct session_absent {
 struct session {
     const struct config *config; /* the caller's */
     enum session_purpose purpose;
+    int is_variant;                        /* of another session: says nothing */
     const struct dataset_watcher *watcher; /* the caller's; NULL */
     struct session_absent absent;
     struct model_config model;

@@ -16,6 +16,8 @@
 #include "ckpt/safetensors.h"
 #include "kernels/emu/runtime.h"
 #include "run/new_model.h"
+#include "run/plan.h"
+#include "run/recompute.h"
 
 #define GOLDEN "tests/golden/bf16/"
 #define STEPS 10
@@ -311,12 +313,65 @@ static void test_no_masters(void **state)
     free(alone.weights);
 }
 
+/* Plans LoRA on a model of 8 billion weights for a GPU of so many GB: which blocks auto takes, and
+ * whether it fits. */
+static void plan_large(double gigabytes, const char *blocks, int fits)
+{
+    static struct session session;
+    static struct plan p;
+    static const char *const items[] = {"model_name_or_path=nowhere/base",
+                                        "output_dir=nowhere/out",
+                                        "datasets=nowhere/data.jsonl",
+                                        "template=llama3",
+                                        "finetuning=lora",
+                                        "max_length=4096",
+                                        "packing=true",
+                                        "per_device_train_batch_size=1",
+                                        "device=cuda",
+                                        "gradient_checkpointing=auto",
+                                        "model_config=configs/models/llama-3-8b.json"};
+    struct config config = {0};
+    struct err e = {0};
+    struct buf text;
+    buf_init(&text, 256);
+    emu_set_memory((size_t)(gigabytes * 1e9));
+    CHECK_OK(config_load(&config, NULL, items, sizeof items / sizeof *items, &e), &e);
+    CHECK_OK(session_prepare(&session, &config, SESSION_PLAN, NULL, &e), &e);
+    plan_make(&p, &session);
+    CHECK_OK(recompute_print(&session.engine, &text), &e);
+    print_message("%.1f GB: %.2f and on the host %.2f: %s\n", gigabytes, (double)p.total / 1e9,
+                  (double)p.host / 1e9, text.data);
+    assert_string_equal(text.data, blocks);
+    assert_int_equal(p.fits, fits);
+    assert_true(p.host > p.arenas.host && p.named[MEMORY_pinned] == p.arenas.host);
+    if (fits) { /* what is too much for the host is refused too */
+        p.host_available = p.host - 1;
+        p.fits = plan_holds(&p, p.total, p.host);
+        assert_int_equal(plan_refuse(&p, &e), ERR_FIT);
+        assert_non_null(strstr(e.message, "beside the GPU the run needs "));
+    }
+    buf_free(&text);
+    session_close(&session);
+    config_free(&config);
+}
+
+static void test_plans(void **state)
+{
+    (void)state;
+    plan_large(40, "0-31 none", 1);
+    plan_large(33, "0-12 selective, 13-31 none", 1);
+    plan_large(25, "0-12 full, 13-30 selective, 31 none", 1);
+    plan_large(18.5, "0-2 offload, 3-30 full, 31 none", 1);
+    plan_large(17, "0-30 offload, 31 selective", 0);
+    emu_set_memory((size_t)8 << 30);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         {"sft", test_curve, NULL, NULL, "sft"},    {"dpo", test_curve, NULL, NULL, "dpo"},
         cmocka_unit_test(test_other_runs_in_fp32), cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_no_masters),
+        cmocka_unit_test(test_no_masters),         cmocka_unit_test(test_plans),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -31,6 +31,7 @@ struct graph {
     int frozen; /* only A and B are trained */
     enum recompute how[LAYERS];
     int layer; /* being recorded */
+    char *host;
     int lora;
     float b[C * R], db[C * R];
     float rope[N * D];
@@ -150,6 +151,7 @@ static void run_once(struct graph *g, float logp[S], size_t *step_bytes)
     CHECK_OK(g->device.k->alloc(&g->device, plan.scratch_bytes + 1, &scratch, &e), &e);
     memset(step, 0xff, plan.step_bytes); /* NaN: nothing may rely on cleared memory */
     CHECK_OK(tape_bind(t, &plan, step, scratch, &e), &e);
+    tape_set_host(t, g->host);
     tape_forward(t);
     tape_backward(t, g->head.logp, g->seed);
     memcpy(logp, g->head.logp->data, S * sizeof(float));
@@ -333,6 +335,79 @@ static void test_offload(void **state)
     graph_free(&g);
 }
 
+/* A CPU that copies beside its work, as late as its contract lets it. What is copied must not
+ * change meanwhile, nor may where it goes be used. */
+static struct pending {
+    char *to;
+    const char *from;
+    size_t bytes;
+    char was[N * C * sizeof(float)]; /* of from, or of to where a copy comes in */
+    int in;
+} pending[4];
+static int num_pending, copies_in, copies_out;
+
+static void begin_copy(void *to, const void *from, size_t bytes, int in)
+{
+    struct pending *p = &pending[num_pending++];
+    assert_true(num_pending <= 4 && bytes <= sizeof p->was);
+    *p = (struct pending){.to = to, .from = from, .bytes = bytes, .in = in};
+    if (in) memset(to, 0xff, bytes);
+    memcpy(p->was, in ? to : from, bytes);
+}
+
+static void copy_out(struct device *d, void *to, const void *from, size_t bytes)
+{
+    (void)d;
+    copies_out++;
+    begin_copy(to, from, bytes, 0);
+}
+
+static void copy_in(struct device *d, void *to, const void *from, size_t bytes)
+{
+    (void)d;
+    copies_in++;
+    begin_copy(to, from, bytes, 1);
+}
+
+static void copy_wait(struct device *d)
+{
+    (void)d;
+    for (struct pending *p = pending; p < pending + num_pending; p++) {
+        assert_memory_equal(p->in ? p->to : p->from, p->was, p->bytes);
+        memcpy(p->to, p->from, p->bytes);
+    }
+    num_pending = 0;
+}
+
+/* The same bits with inputs on the host, in any mix with other blocks. */
+static void test_offload_bits(void **state)
+{
+    static struct outcome kept, again;
+    struct kernels beside = kernels_cpu;
+    char host[LAYERS * 512];
+    struct graph g;
+    (void)state;
+    beside.copy_out = copy_out, beside.copy_in = copy_in, beside.copy_wait = copy_wait;
+    graph_init(&g, "cpu");
+    g.lora = 1;
+    run_to(&g, &kept);
+    g.device.k = &beside;
+    g.host = host;
+    for (int mix = 0; mix < 64; mix++) {
+        int away = 0;
+        copies_in = copies_out = 0;
+        for (int l = 0; l < LAYERS; l++) {
+            g.how[l] = (enum recompute)(mix >> 2 * l & 3);
+            away += l + 1 < LAYERS && g.how[l] == RECOMPUTE_OFFLOAD;
+        }
+        memset(host, 0xff, sizeof host);
+        run_to(&g, &again);
+        assert_memory_equal(&kept, &again, sizeof kept);
+        assert_true(!num_pending && copies_in == away && copies_out == away);
+    }
+    graph_free(&g);
+}
+
 struct visits {
     int entered[3], left[3];
     int32_t inside;
@@ -478,9 +553,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan),      cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_recompute), cmocka_unit_test(test_selective),
-        cmocka_unit_test(test_offload),   cmocka_unit_test(test_hooks),
-        cmocka_unit_test(test_errors),    cmocka_unit_test(test_bind),
-        cmocka_unit_test(test_print),
+        cmocka_unit_test(test_offload),   cmocka_unit_test(test_offload_bits),
+        cmocka_unit_test(test_hooks),     cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_bind),      cmocka_unit_test(test_print),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

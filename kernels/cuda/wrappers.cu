@@ -7,8 +7,8 @@
  * product whose sums are not exact has a bound, in units of 2^-23 of the sum of the terms'
  * magnitudes: the tensor cores' order and width of adding are their own.
  *
- * Every wrapper of ptx.cuh has a row; tools/check rules sees to it. ROUNDS inputs a row, some
- * milliseconds in all.
+ * Every wrapper of ptx.cuh and hopper.cuh has a row; tools/check rules sees to it. ROUNDS inputs a
+ * row, some milliseconds in all.
  */
 #include <math.h>
 #include <stdio.h>
@@ -20,7 +20,7 @@ extern "C" {
 #include "base/mem.h"
 }
 
-enum { THREADS = 128, IN = 1024, OUT = 1024, ROUNDS = 16 };
+enum { THREADS = 128, IN = 4096, OUT = 8192, ROUNDS = 16 };
 
 /* What must come out of a round. `unit` 0: the bits; else within `bound` units of `value`. */
 struct wanted {
@@ -297,14 +297,21 @@ static void want_power(struct wanted *w, const uint32_t *in)
     }
 }
 
+#include "kernels/cuda/wrappers_hopper.cuh"
+
 /* --- the table --- */
+
+enum { HOPPER = 90 };
 
 static const struct row {
     const char *name;
     void (*run)(uint32_t *out, const uint32_t *in);
     int threads, words;
     void (*want)(struct wanted *w, const uint32_t *in);
-    double bound; /* units; 0: bit for bit */
+    double bound;       /* units; 0: bit for bit */
+    int capability = 0; /* of the GPUs that have it; 0: all */
+    int shared = 0;     /* bytes */
+    void (*run_maps)(uint32_t *out, const uint32_t *in, const struct map_pair maps) = NULL;
 } rows[] = {
     {"cp.async", run_copy, THREADS, 4 * THREADS, want_copy, 0},
     {"cp.async 8", run_copy_8, THREADS, 2 * THREADS, want_copy_8, 0},
@@ -319,6 +326,31 @@ static const struct row {
     {"cvt.rn.bf16x2", run_pair, THREADS, IN / 2, want_pair, 0},
     {"ex2.approx.ftz", run_power, THREADS, IN, want_power, 4},
     {"bf16 rounding", run_rounding, THREADS, IN, want_rounding, 0},
+    {"mbarrier", run_mbarrier, THREADS, THREADS, want_mbarrier, 0, HOPPER},
+    {"cp.async.bulk", run_bulk_load, THREADS, 8 * THREADS, want_bulk_load, 0, HOPPER, 32 * THREADS},
+    {"cp.reduce.async.bulk.add.s32", run_bulk_add, THREADS, 4 * THREADS, want_bulk_add, 0, HOPPER,
+     32 * THREADS},
+    {"cp.async.bulk.tensor load", NULL, THREADS, MAP_BOX * 32, want_tensor_load, 0, HOPPER,
+     MAP_BOX * 128, run_tensor_load},
+    {"cp.async.bulk.tensor store", NULL, THREADS, MAP_ROWS *MAP_LD / 2, want_tensor_store, 0,
+     HOPPER, MAP_BOX * 128, run_tensor_store},
+    {"wgmma rows rows", run_wgmma<64, LEFT_ROWS, false, true>, THREADS, 64 * 64,
+     want_wgmma<64, true>, 0, HOPPER, PRODUCT_SHARED},
+    {"wgmma rows columns", run_wgmma<128, LEFT_ROWS, true, true>, THREADS, 64 * 128,
+     want_wgmma<128, true>, 0, HOPPER, PRODUCT_SHARED},
+    {"wgmma columns rows", run_wgmma<128, LEFT_COLUMNS, false, true>, THREADS, 64 * 128,
+     want_wgmma<128, true>, 0, HOPPER, PRODUCT_SHARED},
+    {"wgmma columns columns", run_wgmma<64, LEFT_COLUMNS, true, true>, THREADS, 64 * 64,
+     want_wgmma<64, true>, 0, HOPPER, PRODUCT_SHARED},
+    {"wgmma registers rows", run_wgmma<32, LEFT_REGISTERS, false, true>, THREADS, 64 * 32,
+     want_wgmma<32, true>, 0, HOPPER, PRODUCT_SHARED},
+    {"wgmma registers columns", run_wgmma<128, LEFT_REGISTERS, true, true>, THREADS, 64 * 128,
+     want_wgmma<128, true>, 0, HOPPER, PRODUCT_SHARED},
+    {"wgmma inexact", run_wgmma<64, LEFT_ROWS, true, false>, THREADS, 64 * 64,
+     want_wgmma<64, false>, 32, HOPPER, PRODUCT_SHARED},
+    {"wgmma groups", run_wgmma_groups, THREADS, 2 * 2048, want_wgmma_groups, 0, HOPPER,
+     PRODUCT_SHARED},
+    {"setmaxnreg, elect.sync", run_registers, ALL_THREADS, ALL_THREADS, want_registers, 0, HOPPER},
 };
 
 enum { NUM_ROWS = sizeof rows / sizeof *rows };
@@ -355,6 +387,11 @@ static void check_row(struct device *d, int row, void *const on_device[2], uint3
                       uint32_t *got, struct wanted *w, struct kern_check *out)
 {
     const struct row *r = &rows[row];
+    struct map_pair maps = {};
+    if (r->run_maps) {
+        cuda_tensor_map(d, &maps.in, on_device[0], MAP_COLUMNS, MAP_ROWS, MAP_LD, MAP_BOX);
+        cuda_tensor_map(d, &maps.out, on_device[1], MAP_COLUMNS, MAP_ROWS, MAP_LD, MAP_BOX);
+    }
     *out = (struct kern_check){};
     out->name = r->name;
     out->bound = r->bound;
@@ -364,8 +401,12 @@ static void check_row(struct device *d, int row, void *const on_device[2], uint3
         r->want(w, in);
         cuda_upload(d, on_device[0], in, IN * sizeof *in);
         cuda_upload(d, on_device[1], got, OUT * sizeof *got);
-        launch(d, r->name, r->run, 1, (unsigned)r->threads, 0, (uint32_t *)on_device[1],
-               (const uint32_t *)on_device[0]);
+        if (r->run_maps)
+            launch(d, r->name, r->run_maps, 1, (unsigned)r->threads, (size_t)r->shared,
+                   (uint32_t *)on_device[1], (const uint32_t *)on_device[0], maps);
+        else
+            launch(d, r->name, r->run, 1, (unsigned)r->threads, (size_t)r->shared,
+                   (uint32_t *)on_device[1], (const uint32_t *)on_device[0]);
         cuda_download(d, got, on_device[1], OUT * sizeof *got);
         compare(r, w, got, out);
     }
@@ -381,8 +422,9 @@ enum status cuda_check(struct device *d, struct kern_check *out, int32_t room, i
     if (!s) s = cuda_alloc(d, IN * sizeof *in, &on_device[0], e);
     if (!s) s = cuda_alloc(d, OUT * sizeof *got, &on_device[1], e);
     *count = 0;
-    for (; !s && *count < NUM_ROWS && *count < room; ++*count) {
-        check_row(d, *count, on_device, in, got, w, &out[*count]);
+    for (int i = 0; !s && i < NUM_ROWS && *count < room; i++) {
+        if (rows[i].capability > cuda_state(d)->capability) continue;
+        check_row(d, i, on_device, in, got, w, &out[(*count)++]);
         s = d->k->sync(d, e);
     }
     cuda_release(d, on_device[0], 0);

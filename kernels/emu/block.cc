@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernels/emu/async.h"
+
 #if defined(__SANITIZE_ADDRESS__) || defined(EMU_ASAN)
 #include <sanitizer/asan_interface.h>
 #define POISON(p, n) __asan_poison_memory_region(p, n)
@@ -124,6 +126,7 @@ static void deadlock()
             n += (size_t)snprintf(text + n, sizeof text - n, " warp %d in %s has %08x of %08x;", w,
                                   m->op, m->here, m->mask);
     }
+    n += async_tell(text + n, sizeof text - n);
     for (int i = 0; i < MAX_BARRIERS && n < sizeof text - 80; i++) {
         const struct gate *g = &block.gates[i];
         if (g->here)
@@ -135,9 +138,9 @@ static void deadlock()
 
 /* --- who runs next --- */
 
-static void make_ready(struct thread *t) { block.ready[t->warp] |= 1u << t->lane; }
+void make_ready(int warp, uint32_t lanes) { block.ready[warp] |= lanes; }
 
-static struct thread *pick()
+static struct thread *pick_ready()
 {
     if (block.ahead && (draw() & 255) == 0) shuffle(block.order, (size_t)block.num_warps);
     int first = block.ahead ? 0 : draw_below(block.num_warps);
@@ -154,8 +157,16 @@ static struct thread *pick()
     return NULL;
 }
 
-/* Lets another thread run until somebody makes this one ready. */
-static void give_way()
+static struct thread *pick()
+{
+    async_drift();
+    for (;;) {
+        struct thread *t = pick_ready();
+        if (t || !async_advance()) return t;
+    }
+}
+
+void give_way()
 {
     struct thread *from = self, *to = pick();
     if (!to) deadlock();
@@ -165,6 +176,13 @@ static void give_way()
     fiber_switch(&from->fiber, &to->fiber);
 }
 
+void give_way_sometimes()
+{
+    if (draw() & 3) return;
+    make_ready(self->warp, 1u << self->lane);
+    give_way();
+}
+
 static void thread_main()
 {
     fiber_arrive(&block.launcher);
@@ -172,6 +190,7 @@ static void thread_main()
     (*block.body)();
     fiber_order_release(&block.ended);
     if (!self->copies.empty()) fail("ends with asynchronous copies in flight");
+    async_end_thread();
     struct thread *from = self, *next = NULL;
     if (++block.num_done < block.num_threads) {
         next = pick();
@@ -207,7 +226,7 @@ void rendezvous(const char *op, uint32_t mask, void *arg, void (*compute)(void *
     if (compute) compute(m->args);
     block.ready[self->warp] |= mask & ~bit;
     if ((draw() & 3) == 0) { /* not always the last one first */
-        make_ready(self);
+        make_ready(self->warp, 1u << self->lane);
         give_way();
     }
 }
@@ -248,7 +267,7 @@ void barrier(int id, int count, bool wait)
             block.ready[w] |= g->waiting[w];
             g->waiting[w] = 0;
         }
-        make_ready(self);
+        make_ready(self->warp, 1u << self->lane);
         give_way();
     }
     if (wait) fiber_order_acquire(order);
@@ -284,6 +303,8 @@ void *shared_static(const void *key, size_t bytes)
     fill_nan(block.shared + offset, bytes);
     return block.shared + offset;
 }
+
+size_t shared_bytes() { return block.shared_bytes; }
 
 unsigned char *shared_dynamic() { return block.shared; }
 
@@ -336,6 +357,7 @@ static void run_block()
     }
     shuffle(block.order, (size_t)block.num_warps);
     clear_shared(block.dynamic_bytes);
+    async_begin();
     for (int i = 0; i < block.num_threads; i++) {
         struct thread *t = &block.threads[i];
         unsigned n = (unsigned)i, x = block_size.x, y = block_size.y;
@@ -352,6 +374,7 @@ static void run_block()
     self = pick();
     fiber_switch(&block.launcher, &self->fiber);
     fiber_order_acquire(&block.ended);
+    async_end();
     for (const struct gate &g : block.gates)
         if (g.here) fail("a block ends with a barrier that %d of %d reached", g.here, g.count);
 }

@@ -89,11 +89,18 @@ int block_threads();
 void rendezvous(const char *op, uint32_t mask, void *arg, void (*compute)(void **args));
 void sync_warp(uint32_t mask);
 
+/* For what threads wait for beside these (async.h): lanes of a warp may run; another thread runs
+ * until somebody lets this one; another one runs, if that is drawn. */
+void make_ready(int warp, uint32_t lanes);
+void give_way();
+void give_way_sometimes();
+
 /* Shared memory: one arena a block, the dynamic part in front. Static arrays are known by `key`. */
 void *shared_static(const void *key, size_t bytes);
 unsigned char *shared_dynamic();
 uint32_t shared_offset(const void *p);
 unsigned char *shared_at(uint32_t offset, size_t bytes, size_t align);
+size_t shared_bytes();
 
 /* Asynchronous copies of the running thread, `bytes` of them and zeros up to `filled` (4, 8 or 16).
  * The destination is NaN until the wait. The two that write are compiled with the kernel, so that

@@ -14,6 +14,7 @@
 #include "kernels/emu/block.h"
 
 #define __global__
+#define __grid_constant__
 #define __launch_bounds__(...)
 
 struct alignas(8) float2 {

@@ -19,6 +19,11 @@
 
 #ifdef __cplusplus
 extern "C" {
+#endif
+
+#ifdef CUDA_EMU
+#define TENSOR_MAP_ALIGNED /* passed by value, which gcc has a note about beyond 16 bytes */
+#elif defined __cplusplus
 #define TENSOR_MAP_ALIGNED alignas(64)
 #else
 #define TENSOR_MAP_ALIGNED _Alignas(64)

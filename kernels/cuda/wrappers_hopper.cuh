@@ -12,41 +12,46 @@ struct map_pair {
     struct tensor_map in, out;
 };
 
-/* --- mbarriers: warps 0 and 1 hand words over, take the answer in the next phase --- */
+/* --- mbarriers: warps 0 and 1 hand words over and take the answers, twice --- */
 
 static __global__ void __launch_bounds__(THREADS) run_mbarrier(uint32_t *out, const uint32_t *in)
 {
-    SHARED(uint64_t, barrier, [1]);
+    SHARED(uint64_t, barriers, [2]);
     SHARED(uint32_t, words, [THREADS]);
     const int t = (int)threadIdx.x, half = THREADS / 2;
-    const uint32_t at = shared_address(barrier);
+    const uint32_t there = shared_address(barriers), answered = there + 8;
+    uint32_t sum = 0;
     if (t == 0) {
-        mbarrier_init(at, half);
+        mbarrier_init(there, half);
+        mbarrier_init(answered, half);
         mbarrier_init_fence();
     }
     __syncthreads();
-    if (t < half) {
-        words[t] = in[t];
-        mbarrier_arrive(at);
-        mbarrier_wait(at, 1); /* of the phase before the first: over */
-        mbarrier_wait(at, 0);
-        mbarrier_wait(at, 1);
-        out[t] = words[half + (t + 37) % half];
-    } else {
-        mbarrier_wait(at, 0);
-        words[t] = words[(t + 11) % half] + in[t];
-        mbarrier_arrive(at);
-        mbarrier_wait(at, 1);
-        out[t] = words[half + (t + 1) % half];
+    mbarrier_wait(there, 1); /* of the phase before the first: over */
+    __syncthreads();
+    for (int round = 0; round < 2; round++) {
+        if (t < half) {
+            words[t] = in[t + round];
+            mbarrier_arrive(there);
+            mbarrier_wait(answered, round);
+            sum += words[half + (t + 37) % half];
+        } else {
+            mbarrier_wait(there, round);
+            sum += words[t] = words[(t + 11) % half] + in[t + round];
+            mbarrier_arrive(answered);
+        }
     }
+    out[t] = sum;
 }
 
 static void want_mbarrier(struct wanted *w, const uint32_t *in)
 {
     const int half = THREADS / 2;
     for (int t = 0; t < THREADS; t++) {
-        int from = half + (t < half ? t + 37 : t + 1) % half;
-        w->bits[t] = in[(from + 11) % half] + in[from];
+        int from = t < half ? half + (t + 37) % half : t;
+        w->bits[t] = 0;
+        for (int round = 0; round < 2; round++)
+            w->bits[t] += in[(from + 11) % half + round] + in[from + round];
     }
 }
 

@@ -145,6 +145,9 @@ size_t cuda_flash_attention_scratch(const struct device *d, const struct kern_at
 int cuda_decode_attention_fits(const struct device *d, const struct kern_attention *a);
 void cuda_decode_attention_forward(struct device *d, const struct kern_attention *a, void *scratch);
 size_t cuda_decode_attention_scratch(const struct device *d, const struct kern_attention *a);
+size_t cuda_hopper_attention_backward_scratch(const struct kern_attention *a);
+void cuda_hopper_attention_backward(struct device *d, const struct kern_attention *a,
+                                    const struct kern_attention_grad *g, void *scratch);
 void cuda_swiglu_forward(struct device *d, void *out, const void *gate, const void *up, int32_t N,
                          int32_t F, int32_t ldo, int32_t ldg, int32_t ldu);
 void cuda_swiglu_backward(struct device *d, void *dgate, void *dup, const void *dout,

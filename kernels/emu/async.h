@@ -2,8 +2,8 @@
  * of a warpgroup, registers that change hands. The twins of kernels/cuda/hopper.cuh.
  *
  * Nothing asynchronous happens when it is asked for. A load lands, a store is done, a product is
- * computed at a moment drawn from the seed: whenever threads meet, and at the latest when somebody
- * waits for it. Until then
+ * computed at a moment drawn from the seed: when threads meet, in some blocks often and in others
+ * never, and at the latest when somebody waits for it. Until then
  *   where a load goes           is NaN, for threads and for what is asynchronous
  *   what a store or sum reads   is read at that moment
  *   a product's accumulators    are NaN, and are written by the wait; its operands, in registers

@@ -23,6 +23,9 @@ struct alignas(8) float2 {
 struct alignas(16) float4 {
     float x, y, z, w;
 };
+struct alignas(8) int2 {
+    int x, y;
+};
 struct alignas(8) uint2 {
     unsigned x, y;
 };
@@ -126,6 +129,14 @@ static inline int atomicMax(int *p, int v)
 
 static inline int __popc(unsigned v) { return __builtin_popcount(v); }
 static inline int __ffs(int v) { return __builtin_ffs(v); }
+/* To the nearest, ties to even; out of range to the ends, NaN to 0. */
+static inline int __float2int_rn(float x)
+{
+    if (!(x == x)) return 0;
+    if (x >= 0x1p31f) return INT32_MAX;
+    if (x < -0x1p31f) return INT32_MIN;
+    return (int)rintf(x);
+}
 static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 
 static inline int min(int a, int b) { return a < b ? a : b; }

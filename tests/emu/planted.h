@@ -44,6 +44,18 @@ extern "C" {
     X(flash_back_reused, "its gradients", "a stage is filled while still read", 1)            \
     X(flash_back_by_one, "its gradients", "a row sees one key too many", 0)                   \
     X(flash_back_past_end, "its gradients", "one line is read past the end", 0)               \
+    X(hopper_back, "gradients on sm_90a", NULL, 0)                                            \
+    X(hopper_back_no_wait, "gradients on sm_90a", "an mbarrier is not waited for", 0)         \
+    X(hopper_back_parity, "gradients on sm_90a", "another phase is waited for", 0)            \
+    X(hopper_back_few_bytes, "gradients on sm_90a", "fewer bytes are expected", 0)            \
+    X(hopper_back_many_bytes, "gradients on sm_90a", "more bytes are expected", 0)            \
+    X(hopper_back_early, "gradients on sm_90a", "a stage is given back while read", 0)        \
+    X(hopper_back_no_fence, "gradients on sm_90a", "no fence before products", 0)             \
+    X(hopper_back_no_end, "gradients on sm_90a", "products are not waited for", 0)            \
+    X(hopper_back_no_proxy, "gradients on sm_90a", "products do not see what was put", 0)     \
+    X(hopper_back_no_barrier, "gradients on sm_90a", "the other half is not waited for", 0)   \
+    X(hopper_back_sums, "gradients on sm_90a", "sums are not waited for", 0)                  \
+    X(hopper_back_by_one, "gradients on sm_90a", "a row sees one key too many", 0)            \
     X(values, "pairs of bf16, powers of two, short copies", NULL, 0)                          \
     X(streams, "two streams", NULL, 0)                                                        \
     X(streams_no_event, "two streams", "one does not wait for the other", 0)                  \
@@ -64,8 +76,8 @@ enum planted {
 
 /* 0: the result was right. */
 int planted_run(enum planted p, uint64_t seed);
-int planted_flash_run(enum planted p);  /* those of flash attention */
-int planted_copies_run(enum planted p); /* those of copies to the host and back */
+int planted_flash_run(enum planted p); /* those of flash attention */
+void planted_hopper(enum planted p);   /* the fault in gradients on sm_90a */
 
 #ifdef __cplusplus
 }

@@ -69,6 +69,16 @@ void planted_hide_columns(typename S::scores &scores, const int32_t (&low)[S::RO
 #include "kernels/cuda/attention_flash.cu"
 #include "kernels/cuda/attention_flash_backward.cu"
 
+void cuda_zero(struct device *d, void *p, size_t bytes)
+{
+    cudaMemsetAsync(p, 0, bytes, cuda_state(d)->compute);
+}
+
+void cuda_note(struct device *, cudaError_t error, const char *what)
+{
+    if (error) emu::fail("%s: %s", what, cudaGetErrorString(error));
+}
+
 void cuda_plain_attention_backward(struct device *, const struct kern_attention *,
                                    const struct kern_attention_grad *, void *)
 {
@@ -241,13 +251,16 @@ int planted_flash_run(enum planted p)
     a.N = N, a.H = HEADS, a.KV = 1, a.D = SIZE, a.window = WINDOW, a.scale = scale;
     a.num_segments = 3, a.q = q, a.k = k, a.v = v, a.o = o;
     a.ldq = a.ldo = QUERY, a.ldk = a.ldv = SIZE;
+    size_t by_flash = cuda_flash_attention_scratch(&d, &a);
+    size_t by_hopper = cuda_hopper_attention_backward_scratch(&a);
     if (cudaMalloc(&segments, sizeof cut) || cudaMalloc(&lse, N * HEADS * sizeof(float)) ||
-        cudaMalloc(&scratch, cuda_flash_attention_scratch(&d, &a)))
+        cudaMalloc(&scratch, by_flash > by_hopper ? by_flash : by_hopper))
         emu::fail("no memory");
     memcpy(segments, cut, sizeof cut);
     a.segments = (const struct segment *)segments, a.lse = (float *)lse;
     if (!known) answer(&want, q, k, v, d_o);
     known = 1;
+    const int hopper = p >= PLANTED_hopper_back;
     fault = p < PLANTED_flash_back ? p : PLANTED_flash;
     cuda_flash_attention_forward(&d, &a, scratch);
     cudaStreamSynchronize(state.compute);
@@ -255,7 +268,11 @@ int planted_flash_run(enum planted p)
     memset(calls, 0, sizeof calls);
     fault = p;
     if (p >= PLANTED_flash_back) {
-        cuda_flash_attention_backward(&d, &a, &g, scratch);
+        planted_hopper(p);
+        if (hopper)
+            cuda_hopper_attention_backward(&d, &a, &g, scratch);
+        else
+            cuda_flash_attention_backward(&d, &a, &g, scratch);
         cudaStreamSynchronize(state.compute);
         wrong |= differ(dq, want.dq, N * QUERY) | differ(dk, want.dk, N * SIZE) |
                  differ(dv, want.dv, N * SIZE);

@@ -8,6 +8,31 @@
 namespace emu
 {
 
+#ifdef EMU_TSAN /* which would take the library's for accesses of the thread that runs */
+static void copy_quietly(void *to, const void *from, size_t bytes)
+{
+    for (size_t i = 0, n; i < bytes; i += n) {
+        n = bytes - i >= 8 ? 8 : 1;
+        if (n == 8)
+            __builtin_memcpy((char *)to + i, (const char *)from + i, 8);
+        else
+            ((char *)to)[i] = ((const char *)from)[i];
+        __asm__ volatile("" ::: "memory"); /* lest the loop becomes a memcpy */
+    }
+}
+
+static void fill_quietly(void *to, int value, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        ((char *)to)[i] = (char)value;
+        __asm__ volatile("" ::: "memory");
+    }
+}
+
+#define memcpy copy_quietly
+#define memset fill_quietly
+#endif
+
 enum { MAX_MBARRIERS = 64, MAX_COPIES = 512, MAX_PRODUCTS = 96, MAX_SUMS = 8, MAX_COLUMNS = 128 };
 enum { GROUP_WARPS = 4, FILE_REGISTERS = 2048 }; /* of a block, in warps times a thread's */
 enum { MAX_BYTES = (1 << 20) - 1 };              /* that a barrier can wait for */
@@ -74,6 +99,7 @@ static struct {
     struct warp_products warps[MAX_WARPS];
     int num_products; /* not computed yet */
     bool used;        /* the second view of shared memory holds something */
+    bool fenced;      /* and is to have what threads wrote */
     alignas(1024) unsigned char view[SHARED_MAX];
     int registers[MAX_WARPS], registers_left;
     uint32_t want_registers[MAX_WARPS]; /* lanes that wait for some */
@@ -86,6 +112,15 @@ static void use_view()
     if (async.used) return;
     memset(async.view, 0xff, sizeof async.view);
     async.used = true;
+}
+
+void async_publish()
+{
+    if (!async.fenced) return;
+    use_view();
+    size_t bytes = shared_bytes();
+    memcpy(async.view, shared_at(0, bytes, 1), bytes);
+    async.fenced = false;
 }
 
 static void wake(uint32_t (&lanes)[MAX_WARPS])
@@ -127,6 +162,7 @@ void mbarrier_init_fence()
 static void end_phase(struct mbarrier *b)
 {
     if (b->pending || b->bytes) return;
+    async_publish();
     b->phase++;
     b->pending = b->count;
     wake(b->waiting);
@@ -163,6 +199,7 @@ static struct flight *take_off(enum direction direction, uint32_t at, int bytes)
     if (async.num_flights == MAX_COPIES) fail("more than %d copies under way", (int)MAX_COPIES);
     if (bytes <= 0 || bytes % 16) fail("a bulk copy of %d bytes", bytes);
     use_view();
+    async_publish();
     struct flight *f = &async.flights[async.num_flights++];
     memset(f, 0, sizeof *f);
     f->direction = direction, f->at = at, f->bytes = bytes, f->thread = self->linear;
@@ -300,12 +337,7 @@ void bulk_wait(int groups_left, bool read)
     }
 }
 
-void fence_async_proxy()
-{
-    use_view();
-    size_t bytes = shared_bytes();
-    memcpy(async.view, shared_at(0, bytes, 1), bytes);
-}
+void fence_async_proxy() { async.fenced = true; }
 
 /* --- warps --- */
 
@@ -397,6 +429,17 @@ static void read_registers(float (*to)[MAX_COLUMNS], const uint32_t *const *lane
         }
 }
 
+struct eight {
+    float value[8];
+};
+
+/* Eight at a time: a fixed count is what the compiler makes vectors of at any level. */
+static inline struct eight plus(struct eight sum, float a, const float *b)
+{
+    for (int i = 0; i < 8; i++) sum.value[i] += a * b[i];
+    return sum;
+}
+
 static void compute(int warp)
 {
     static float left[16][MAX_COLUMNS], right[16][MAX_COLUMNS];
@@ -414,8 +457,8 @@ static void compute(int warp)
         if (!p->add) memset(sum, 0, (size_t)n * sizeof *sum);
         for (int k = 0; k < 16; k++) {
             float a = left[k][row];
-            const float *b = right[k];
-            for (int i = 0; i < n; i++) sum[i] += a * b[i];
+            for (int i = 0; i < n; i += 8)
+                *(struct eight *)(sum + i) = plus(*(struct eight *)(sum + i), a, right[k] + i);
         }
     }
 }
@@ -476,6 +519,7 @@ static void ask(void **args)
             lanes[l]->add != r.add || !lanes[l]->a != !r.a)
             fail("wgmma: lanes ask for different products");
     use_view();
+    async_publish();
     if (!r.a) check_operand(&r.left, 64);
     check_operand(&r.right, r.columns);
     struct product *p = &w->asked[w->count++];
@@ -571,7 +615,7 @@ void async_begin()
     static const uint32_t masks[4] = {7, 511, ~0u, ~0u}; /* often, seldom, not of itself */
     int warps = block_threads() / WARP, each = FILE_REGISTERS / warps / 8 * 8;
     async.num_mbarriers = async.num_flights = async.num_products = 0;
-    async.used = false;
+    async.used = async.fenced = false;
     async.haste = masks[draw() % 4];
     if (each > 248) each = 248; /* what a kernel may be compiled for */
     async.registers_left = FILE_REGISTERS - warps * each;

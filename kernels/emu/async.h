@@ -9,9 +9,10 @@
  *   a product's accumulators    are NaN, and are written by the wait; its operands, in registers
  *                               or in shared memory, are read at that moment
  * Shared memory is there twice: as threads see it, and as wgmma and bulk copies do. The second has
- * what loads brought, and what threads wrote once a thread that saw it passes fence_async_proxy: a
- * missing fence gives old bytes, or NaN. (A fence of any thread takes all along: where one of
- * several is missing this may not show.)
+ * what loads brought, and what threads wrote by the time when, after a fence_async_proxy, a barrier
+ * or an mbarrier's phase ends or something asynchronous is asked for: without the fence, old bytes
+ * or NaN. (A fence of any thread takes all along: where one of several is missing, or comes before
+ * the last of its thread's writes, this may not show.)
  *
  * What ends the process: a barrier used before its init, or by a copy before the fence; more
  * arrivals or bytes than a phase can have; products without a fence before their batch, of
@@ -100,11 +101,12 @@ static inline void wgmma_wait(int groups_left)
 
 /* --- for block.cc --- */
 
-void async_begin();                       /* of a block */
-void async_end();                         /* of a block; fails if anything is under way */
-void async_end_thread();                  /* of the running thread */
-void async_drift();                       /* now and then something happens */
-bool async_advance();                     /* something happens; false: nothing is under way */
+void async_begin();      /* of a block */
+void async_end();        /* of a block; fails if anything is under way */
+void async_end_thread(); /* of the running thread */
+void async_drift();      /* now and then something happens */
+void async_publish();    /* after a fence: what threads wrote, for the second view */
+bool async_advance();    /* something happens; false: nothing is under way */
 size_t async_tell(char *to, size_t room); /* who waits, for a deadlock's message */
 
 } // namespace emu

@@ -261,6 +261,7 @@ void barrier(int id, int count, bool wait)
         g->waiting[self->warp] |= 1u << self->lane;
         give_way();
     } else {
+        async_publish();
         g->here = 0;
         g->phase++;
         for (int w = 0; w < block.num_warps; w++) {

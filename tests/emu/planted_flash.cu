@@ -162,13 +162,13 @@ uint16_t *halves(int columns, int seed)
     return (uint16_t *)p;
 }
 
-float value(const uint16_t *p, int row, int columns, int column)
+EMU_UNSEEN float value(const uint16_t *p, int row, int columns, int column)
 {
     return float_of_bits((uint32_t)p[row * columns + column] << 16);
 }
 
-float inner(const uint16_t *x, int i, int x_columns, int head, const uint16_t *y, int j,
-            int y_columns)
+EMU_UNSEEN float inner(const uint16_t *x, int i, int x_columns, int head, const uint16_t *y, int j,
+                       int y_columns)
 {
     float sum = 0;
     for (int c = 0; c < SIZE; c++)
@@ -177,7 +177,7 @@ float inner(const uint16_t *x, int i, int x_columns, int head, const uint16_t *y
 }
 
 /* Whether row i sees row j. */
-int sees_row(int i, int j)
+EMU_UNSEEN int sees_row(int i, int j)
 {
     for (const struct segment &s : cut) {
         if (i < s.start || i >= s.start + s.length) continue;
@@ -194,8 +194,8 @@ struct answers {
     float o[N * QUERY], dq[N * QUERY], dk[N * SIZE], dv[N * SIZE];
 };
 
-void answer(struct answers *to, const uint16_t *q, const uint16_t *k, const uint16_t *v,
-            const uint16_t *d_o)
+EMU_UNSEEN void answer(struct answers *to, const uint16_t *q, const uint16_t *k, const uint16_t *v,
+                       const uint16_t *d_o)
 {
     static float p[N];
     memset(to, 0, sizeof *to);
@@ -221,7 +221,7 @@ void answer(struct answers *to, const uint16_t *q, const uint16_t *k, const uint
         }
 }
 
-int differ(const uint16_t *got, const float *want, int n)
+EMU_UNSEEN int differ(const uint16_t *got, const float *want, int n)
 {
     double error = 0, norm = 0;
     for (int i = 0; i < n; i++) {

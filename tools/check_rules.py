@@ -129,15 +129,18 @@ def check_file(path):
 
 
 def check_wrappers():
-    """What only a device can prove is run on one: each wrapper of ptx.cuh by wrappers.cu."""
-    wrappers, proof = "kernels/cuda/ptx.cuh", "kernels/cuda/wrappers.cu"
-    with open(proof, encoding="utf-8") as f:
-        called = f.read()
-    with open(wrappers, encoding="utf-8") as f:
-        for i, text in enumerate(f, 1):
-            found = re.match(r"(?:template <.*> )?DEVICE .*?(\w+)\(", text)
-            if found and not re.search(r"\b%s\b *[(<]" % found[1], called):
-                breach(wrappers, i, f"{found[1]} has no row in {proof}")
+    """What only a device can prove is run on one: each wrapper of PTX by wrappers.cu."""
+    rows = ["kernels/cuda/wrappers.cu", "kernels/cuda/wrappers_hopper.cuh"]
+    called = ""
+    for path in rows:
+        with open(path, encoding="utf-8") as f:
+            called += f.read()
+    for wrappers in ["kernels/cuda/ptx.cuh", "kernels/cuda/hopper.cuh"]:
+        with open(wrappers, encoding="utf-8") as f:
+            for i, text in enumerate(f, 1):
+                found = re.match(r"(?:template <.*> )?DEVICE .*?(\w+)\(", text)
+                if found and not re.search(r"\b%s\b *[(<]" % found[1], called):
+                    breach(wrappers, i, f"{found[1]} has no row in {rows[0]}")
 
 
 def main():

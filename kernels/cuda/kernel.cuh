@@ -1,8 +1,8 @@
 /* kernel.cuh - what every kernel file begins with: the language, bf16, packs, sums, launches.
  *
  * Rules for kernels, so that one source runs on a device and in emulation (kernels/emu):
- *  1. No raw asm, __shared__ or <<<>>>: ptx.cuh, SHARED, launch().
- *  2. Nobody spins on memory or waits for another block.
+ *  1. No raw asm, __shared__ or <<<>>>: ptx.cuh, hopper.cuh, SHARED, launch().
+ *  2. Nobody spins on memory (mbarrier_wait does) or waits for another block.
  *  3. All lanes of a mask reach the same collective; nobody leaves before a barrier that counts
  *     it. Blocks are multiples of 32 threads.
  *  4. Lanes of a warp are not in step: what passes through memory needs __syncwarp.

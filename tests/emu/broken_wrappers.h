@@ -1,6 +1,6 @@
 /* broken_wrappers.h - put in front of kernels/cuda/wrappers.cu it makes cuda_check_broken of it,
  * the same check over wrappers that do something else: what a device would be told of. */
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/hopper.cuh"
 
 /* Two results of a lane in each other's place. */
 static inline void multiply_and_swap(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
@@ -19,3 +19,6 @@ extern "C" enum status cuda_check_broken(struct device *d, struct kern_check *ou
 #define load_tiles_4_turned load_tiles_4
 #define load_tiles_2 load_tiles_2_turned
 #define bf16_bits(f) (bits_of_float(f) >> 16) /* cut, not rounded */
+#define tma_load(to, map, box, barrier, column, row, count) \
+    tma_load(to, map, box, barrier, column, row, (count)-1)
+#define operand_columns(panel, bytes) operand_columns(panel, 0) /* the same panel again */

@@ -46,9 +46,15 @@ static void test_wrappers(void **state)
 /* Wrong ones are told, each by its own row and no other. */
 static void test_broken(void **state)
 {
-    static const char *const broken[] = {"cp.async",     "ldmatrix.x4.trans",
-                                         "ldmatrix.x2",  "mma.m16n8k16 exact",
-                                         "mma.m16n8k16", "bf16 rounding"};
+    static const char *const broken[] = {"cp.async",
+                                         "ldmatrix.x4.trans",
+                                         "ldmatrix.x2",
+                                         "mma.m16n8k16 exact",
+                                         "mma.m16n8k16",
+                                         "bf16 rounding",
+                                         "cp.async.bulk.tensor load",
+                                         "wgmma rows columns",
+                                         "wgmma registers columns"};
     struct device d;
     struct err e = {0};
     struct kern_check check[MOST];

@@ -2,7 +2,8 @@
  *
  * A kernel file that includes kernels/cuda/kernel.cuh compiles unchanged against this with any
  * C++17 compiler; no CUDA toolkit is needed. What a kernel may use is what is here and in
- * kernels/cuda/kernel.cuh, ptx.cuh and hopper.cuh; anything else does not compile, which is the point.
+ * kernels/cuda/kernel.cuh, ptx.cuh and hopper.cuh; anything else does not compile, which is the
+ * point.
  */
 #ifndef CRIA_KERNELS_EMU_CUDA_H
 #define CRIA_KERNELS_EMU_CUDA_H

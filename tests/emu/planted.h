@@ -76,8 +76,9 @@ enum planted {
 
 /* 0: the result was right. */
 int planted_run(enum planted p, uint64_t seed);
-int planted_flash_run(enum planted p); /* those of flash attention */
-void planted_hopper(enum planted p);   /* the fault in gradients on sm_90a */
+int planted_flash_run(enum planted p);  /* those of flash attention */
+int planted_copies_run(enum planted p); /* those of copies to the host and back */
+void planted_hopper(enum planted p);    /* the fault in gradients on sm_90a */
 
 #ifdef __cplusplus
 }

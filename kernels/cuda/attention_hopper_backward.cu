@@ -239,6 +239,19 @@ DEVICE void add_part(const struct hopper_scratch &x, int32_t N, const struct hop
     bulk_commit();
 }
 
+/* dv += p^T do, as a batch under way. */
+template <class S>
+DEVICE void begin_values(typename hopper_types<S>::sums &dv,
+                         typename hopper_types<S>::weights &weights,
+                         const typename hopper_types<S>::scores &p, uint32_t d_o)
+{
+    pack_scores(weights, p);
+    wgmma_hold(dv);
+    wgmma_fence();
+    multiply_weights<S>(dv, weights, d_o);
+    wgmma_commit();
+}
+
 enum { BOTH = 1, EACH }; /* named barriers: of both warpgroups, of one (EACH + consumer) */
 
 /* A step: dk, dv, and this warpgroup's part of dq on its way. */
@@ -265,15 +278,12 @@ DEVICE void take_step(typename hopper_types<S>::sums &dk, typename hopper_types<
     wgmma_hold(p);
     hide_scores<S>(p, step);
     take_powers<S>(p, stats, a.scale * LOG2_E);
-    wgmma_wait<0>();
+    if (S::EARLY) begin_values<S>(dv, of_p, p, d_o);
+    wgmma_wait<S::EARLY>();
     wgmma_hold(ds);
     take_differences<S>(ds, p, stats);
-    pack_scores(of_p, p);
+    if (!S::EARLY) begin_values<S>(dv, of_p, p, d_o);
     pack_scores(of_ds, ds);
-    wgmma_hold(dv);
-    wgmma_fence();
-    multiply_weights<S>(dv, of_p, d_o);
-    wgmma_commit();
     put_weights<S>(memory + buffer, of_ds);
     fence_async_proxy();
     if (leader) bulk_wait_read<0>(); /* the part before has gone */

@@ -56,11 +56,13 @@
  *          where nothing is causal) would need another cut of dq.
  *   D  64: 128. 64 of dk and dv, 128 of s and dp, 32 of dq; half as many barriers a FLOP as 64
  * Three warpgroups of 64 keys would leave 160 registers a thread: too few for D 128.
+ * Where registers allow it (D 128), dv's product goes on while ds is computed; at D 64 that spills
+ * 40 bytes, so that it begins after ds.
  * The first warpgroup keeps 24 registers, the others take 240: 504 of 512. */
 template <int D_> struct hopper_backward {
     enum { D = D_, KEYS = 128, LINES = D == 128 ? 64 : 128, PANELS = D / 64 };
     enum { GROUPS = 2, GROUP = 128, CONSUMERS = GROUPS * GROUP, THREADS = CONSUMERS + GROUP };
-    enum { GIVEN = 24, TAKEN = 240, STAGES = 2 };
+    enum { GIVEN = 24, TAKEN = 240, STAGES = 2, EARLY = D == 128 };
     enum { KEY_PANEL = KEYS * 128, KEY_TILE = PANELS * KEY_PANEL, OWN = KEY_PANEL / GROUPS };
     enum { LINE_PANEL = LINES * 128, LINE_TILE = PANELS * LINE_PANEL, STAGE = 2 * LINE_TILE };
     enum { DS_PANEL = KEYS * 128, DS_TILE = LINES / 64 * DS_PANEL, PART = 64 * 64 * 4 };

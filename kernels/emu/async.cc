@@ -365,7 +365,7 @@ static void change_registers(const char *op, int n)
 
 void registers_give(int n)
 {
-    if (n > async.registers[self->warp] && n >= 168)
+    if (n > async.registers[self->warp])
         fail("gives registers and keeps %d of %d", n, async.registers[self->warp]);
     change_registers("setmaxnreg.dec", n);
 }

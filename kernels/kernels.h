@@ -265,8 +265,9 @@ struct kernels {
                                const struct kern_attention_grad *g, void *scratch);
     /* first_row > 0: for fewer rows too, wherever they lie. */
     size_t (*attention_scratch)(const struct device *d, const struct kern_attention *a);
-    /* Which engine heads of D get, as d->attention stands; NULL: the wish is not to be had. A call
-     * whose rows are not 16-aligned goes the plain way in any case. (Optional: one engine.) */
+    /* Which engine heads of D get, as d->attention stands (ATTENTION_AUTO: long segments); NULL:
+     * the wish is not to be had. A call whose rows are not 16-aligned goes the plain way in any
+     * case. (Optional: one engine.) */
     const char *(*attention_engine)(const struct device *d, int32_t D);
 
     /* --- SwiGLU: out = silu(gate) * up; the gradients are overwritten --- */

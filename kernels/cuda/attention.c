@@ -1,10 +1,12 @@
 /* attention.c - which kernels compute attention: the table of engines.
  *
  * The device's wish (`attention` of struct device) names one; a call whose shapes it does not fit
- * goes the plain way, which takes all. Under ATTENTION_AUTO that is the plain way for every call:
- * the others use PTX wrappers, and those have not passed on a device yet. Decoding few rows has an
- * engine of its own under every wish (cuda_decode_attention_fits: which calls); it has no wrapper.
+ * goes the way of the engine behind it, at last the plain one, which takes all. ATTENTION_AUTO
+ * goes by what was measured. Decoding few rows has an engine of its own under every wish
+ * (cuda_decode_attention_fits: which calls); it has no wrapper.
  */
+#include "kernels/cuda/attention.h"
+
 #include "kernels/cuda/cuda.h"
 
 struct engine {
@@ -14,6 +16,7 @@ struct engine {
     void (*forward)(struct device *d, const struct kern_attention *a, void *scratch);
     void (*backward)(struct device *d, const struct kern_attention *a,
                      const struct kern_attention_grad *g, void *scratch);
+    enum attention_engine behind; /* takes what does not fit */
 };
 
 static int fits_all(const struct device *d, const struct kern_attention *a)
@@ -22,39 +25,79 @@ static int fits_all(const struct device *d, const struct kern_attention *a)
     return 1;
 }
 
-static const struct engine plain = {"plain", fits_all, cuda_plain_attention_scratch,
-                                    cuda_plain_attention_forward, cuda_plain_attention_backward};
-static const struct engine flash = {"flash", cuda_flash_attention_fits,
-                                    cuda_flash_attention_scratch, cuda_flash_attention_forward,
-                                    cuda_flash_attention_backward};
-static const struct engine decode = {"decode", cuda_decode_attention_fits,
-                                     cuda_decode_attention_scratch, cuda_decode_attention_forward,
-                                     cuda_plain_attention_backward};
+static const struct engine engines[] = {
+    [ATTENTION_PLAIN] = {"plain", fits_all, cuda_plain_attention_scratch,
+                         cuda_plain_attention_forward, cuda_plain_attention_backward,
+                         ATTENTION_PLAIN},
+    [ATTENTION_FLASH] = {"flash", cuda_flash_attention_fits, cuda_flash_attention_scratch,
+                         cuda_flash_attention_forward, cuda_flash_attention_backward,
+                         ATTENTION_PLAIN},
+};
+static const struct engine decode = {"decode",
+                                     cuda_decode_attention_fits,
+                                     cuda_decode_attention_scratch,
+                                     cuda_decode_attention_forward,
+                                     cuda_plain_attention_backward,
+                                     ATTENTION_PLAIN};
 
-static const struct engine *const wishes[] = {
-    [ATTENTION_AUTO] = &plain, [ATTENTION_PLAIN] = &plain, [ATTENTION_FLASH] = &flash};
+/* The fastest engine by shape, as a device measured it (tools/gpu-check attention), the most
+ * special rule first. No device has run any of them yet, so calls go the way that needs no PTX
+ * wrapper. */
+static const struct attention_rule measured[] = {{0, 0, 0, ATTENTION_PLAIN}};
+
+enum attention_engine attention_pick(const struct attention_rule *rule, int capability,
+                                     const struct kern_attention *a)
+{
+    int32_t length = a->N / (a->num_segments > 0 ? a->num_segments : 1);
+    while ((rule->capability && rule->capability != capability) || (rule->D && rule->D != a->D) ||
+           length < rule->length)
+        rule++;
+    return rule->engine;
+}
+
+static const struct engine *wish_of(const struct device *d, const struct kern_attention *a)
+{
+    enum attention_engine wish = d->attention;
+    if (wish == ATTENTION_AUTO) wish = attention_pick(measured, cuda_state(d)->capability, a);
+    return &engines[wish];
+}
 
 static const struct engine *engine_of(const struct device *d, const struct kern_attention *a)
 {
-    const struct engine *wish = wishes[d->attention];
-    if (decode.fits(d, a)) return &decode;
-    return wish->fits(d, a) ? wish : &plain;
+    const struct engine *e = decode.fits(d, a) ? &decode : wish_of(d, a);
+    while (!e->fits(d, a)) e = &engines[e->behind];
+    return e;
 }
 
 const char *cuda_attention_engine(const struct device *d, int32_t D)
 {
-    struct kern_attention shape = {.H = 1, .KV = 1, .D = D, .scale = 1};
-    const struct engine *e = wishes[d->attention];
+    struct kern_attention shape = {
+        .N = INT32_MAX, .num_segments = 1, .H = 1, .KV = 1, .D = D, .scale = 1};
+    if (d->attention == ATTENTION_AUTO) return engine_of(d, &shape)->name;
+    const struct engine *e = wish_of(d, &shape);
     return e->fits(d, &shape) ? e->name : NULL;
 }
 
-/* A call's addresses may make it go the plain way, and while decoding fewer rows may follow. */
+static size_t larger(size_t x, size_t y) { return x > y ? x : y; }
+
+/* Of an engine and those behind it: a call's addresses may make it go there. */
+static size_t scratch_behind(const struct device *d, const struct kern_attention *a,
+                             enum attention_engine wish)
+{
+    size_t needed = engines[wish].scratch(d, a);
+    if (wish == engines[wish].behind) return needed;
+    return larger(needed, scratch_behind(d, a, engines[wish].behind));
+}
+
+/* Under ATTENTION_AUTO a call may be shorter than the one that was planned for, so every rule that
+ * is left has a say; and while decoding fewer rows may follow. */
 size_t cuda_attention_scratch(const struct device *d, const struct kern_attention *a)
 {
-    size_t needed = wishes[d->attention]->scratch(d, a), all = plain.scratch(d, a);
-    size_t few = a->first_row > 0 ? decode.scratch(d, a) : 0;
-    if (needed < all) needed = all;
-    return needed > few ? needed : few;
+    size_t most = a->first_row > 0 ? decode.scratch(d, a) : 0;
+    if (d->attention != ATTENTION_AUTO) return larger(most, scratch_behind(d, a, d->attention));
+    for (size_t i = 0; i < sizeof measured / sizeof *measured; i++)
+        most = larger(most, scratch_behind(d, a, measured[i].engine));
+    return most;
 }
 
 void cuda_attention_forward(struct device *d, const struct kern_attention *a, void *scratch)

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/cuda/attention.h"
 #include "kernels/emu/runtime.h"
 #include "kernels/kernels.h"
 
@@ -102,6 +103,30 @@ static void test_attention(void **state)
             assert_non_null(strstr(text, want));
         }
         device_close(&d);
+    }
+}
+
+/* What auto takes by rules, were there any but the last; a call has its rows in so many segments.
+ */
+static void test_attention_rules(void **state)
+{
+    static const struct attention_rule rules[] = {{90, 128, 2048, ATTENTION_FLASH},
+                                                  {80, 0, 512, ATTENTION_FLASH},
+                                                  {0, 64, 0, ATTENTION_FLASH},
+                                                  {0, 0, 0, ATTENTION_PLAIN}};
+    static const struct {
+        int capability;
+        int32_t N, segments, D;
+        enum attention_engine engine;
+    } cases[] = {{90, 2048, 1, 128, ATTENTION_FLASH}, {90, 8192, 4, 128, ATTENTION_FLASH},
+                 {90, 8192, 5, 128, ATTENTION_PLAIN}, {89, 2048, 1, 128, ATTENTION_PLAIN},
+                 {80, 512, 1, 96, ATTENTION_FLASH},   {80, 511, 1, 96, ATTENTION_PLAIN},
+                 {89, 1, 1, 64, ATTENTION_FLASH},     {90, 0, 0, 128, ATTENTION_PLAIN}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct kern_attention a = {
+            .N = cases[i].N, .num_segments = cases[i].segments, .D = cases[i].D};
+        assert_int_equal(attention_pick(rules, cases[i].capability, &a), cases[i].engine);
     }
 }
 
@@ -339,15 +364,11 @@ static void test_stochastic_rounding(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_finding),
-        cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_floats),
-        cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_refusal),
-        cmocka_unit_test(test_masters),
-        cmocka_unit_test(test_misaligned),
-        cmocka_unit_test(test_stochastic_rounding),
+        cmocka_unit_test(test_finding),         cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_attention_rules), cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_floats),          cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_refusal),         cmocka_unit_test(test_masters),
+        cmocka_unit_test(test_misaligned),      cmocka_unit_test(test_stochastic_rounding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

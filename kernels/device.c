@@ -69,15 +69,21 @@ void device_close(struct device *d)
 enum status device_set_attention(struct device *d, enum attention_engine wish, int32_t D,
                                  struct err *e)
 {
-    static const char *const words[] = {"auto", "plain", "flash"};
+    static const char *const words[] = {"auto", "plain", "flash", "hopper"};
+    static const char *const needs[] = {
+        [ATTENTION_AUTO] = "it is always there",
+        [ATTENTION_PLAIN] = "it is always there",
+        [ATTENTION_FLASH] = "flash is for GPUs, bf16 and heads of 64 or 128",
+        [ATTENTION_HOPPER] = "hopper is for GPUs of capability 9.0 (H100, H200), bf16 and heads of "
+                             "64 or 128"};
     const struct kernels *k = d->k;
     d->attention = wish;
     if (k == &kernels_null) return OK;
-    if (k->attention_engine ? k->attention_engine(d, D) != NULL : wish != ATTENTION_FLASH)
+    if (k->attention_engine ? k->attention_engine(d, D) != NULL : wish <= ATTENTION_PLAIN)
         return OK;
     err_set(e, ERR_UNSUPPORTED, "%s is not to be had on the device \"%s\" in %s with heads of %d",
             words[wish], k->name, dtype_name(d->type), (int)D);
-    return err_hint(e, "use attention: auto; flash is for GPUs, bf16 and heads of 64 or 128");
+    return err_hint(e, "use attention: auto; %s", needs[wish]);
 }
 
 /* Runs y = x w^T (kind 0), dx = dy w (1) or dw += dy^T x (2) on the first elements of m[3]. */

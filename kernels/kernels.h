@@ -42,9 +42,9 @@ size_t dtype_size(enum dtype t); /* bytes an element */
 const char *dtype_name(enum dtype t);
 
 /* Which kernels compute attention, where a device has several: its choice; those without
- * instructions of one kind of GPU; flash attention on tensor cores (experimental: not run on a
- * device yet). */
-enum attention_engine { ATTENTION_AUTO, ATTENTION_PLAIN, ATTENTION_FLASH };
+ * instructions of one kind of GPU; flash attention on tensor cores; the same by the instructions of
+ * sm_90a (the last two are experimental: not run on a device yet). */
+enum attention_engine { ATTENTION_AUTO, ATTENTION_PLAIN, ATTENTION_FLASH, ATTENTION_HOPPER };
 
 struct kernels;
 

@@ -404,6 +404,7 @@ static void bench_engine(enum attention_engine wish)
 
 static void bench_attention(void)
 {
+    bench_engine(ATTENTION_HOPPER);
     bench_engine(ATTENTION_FLASH);
     bench_engine(ATTENTION_PLAIN);
     dev.attention = ATTENTION_AUTO;

@@ -32,6 +32,9 @@ static const struct engine engines[] = {
     [ATTENTION_FLASH] = {"flash", cuda_flash_attention_fits, cuda_flash_attention_scratch,
                          cuda_flash_attention_forward, cuda_flash_attention_backward,
                          ATTENTION_PLAIN},
+    [ATTENTION_HOPPER] = {"hopper", cuda_hopper_attention_fits, cuda_hopper_attention_scratch,
+                          cuda_hopper_attention_forward, cuda_hopper_attention_backward,
+                          ATTENTION_FLASH},
 };
 static const struct engine decode = {"decode",
                                      cuda_decode_attention_fits,

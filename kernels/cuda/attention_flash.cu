@@ -27,18 +27,6 @@ template <class S> DEVICE float &sum_of(struct softmax_state<S> &state, int r)
         return state.own[r];
 }
 
-DEVICE float quad_max(float v)
-{
-    v = fmaxf(v, __shfl_xor_sync(ALL_LANES, v, 1));
-    return fmaxf(v, __shfl_xor_sync(ALL_LANES, v, 2));
-}
-
-DEVICE float quad_sum(float v)
-{
-    v += __shfl_xor_sync(ALL_LANES, v, 1);
-    return v + __shfl_xor_sync(ALL_LANES, v, 2);
-}
-
 /* scores become p; what was summed up before is brought to the new maximum. */
 template <class S>
 DEVICE void take_softmax(struct softmax_state<S> &state, typename S::scores &scores,

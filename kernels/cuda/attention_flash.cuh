@@ -257,6 +257,20 @@ DEVICE void hide_columns(typename S::scores &scores, const int32_t (&low)[S::ROW
     }
 }
 
+/* --- over the four lanes that hold a row of scores --- */
+
+DEVICE float quad_max(float v)
+{
+    v = fmaxf(v, __shfl_xor_sync(ALL_LANES, v, 1));
+    return fmaxf(v, __shfl_xor_sync(ALL_LANES, v, 2));
+}
+
+DEVICE float quad_sum(float v)
+{
+    v += __shfl_xor_sync(ALL_LANES, v, 1);
+    return v + __shfl_xor_sync(ALL_LANES, v, 2);
+}
+
 /* --- lines that stay --- */
 
 /* A block's tile of lines. It lies in shared memory, to be read where it is needed: registers are
@@ -321,14 +335,20 @@ DEVICE void next_keys(struct key_walk &w, const struct line_block &b, int32_t wi
     if (w.left <= 0 && !w.own) w = walk_span(b, 1, window);
 }
 
-/* Hides what lines do not see of the keys at w, if there is such. */
+/* Whether there are keys at w that some line does not see. */
+template <class S>
+DEVICE int at_border(const struct key_walk &w, const struct line_block &b, int32_t window)
+{
+    return w.left < S::C || (w.own && w.position + S::C - 1 > b.low) ||
+           (window > 0 && w.position <= b.high - window);
+}
+
+/* Hides them. */
 template <class S>
 DEVICE void hide_keys(typename S::scores &scores, const struct key_walk &w,
                       const struct line_block &b, int32_t window, const struct line_group &group)
 {
-    if (w.left >= S::C && !(w.own && w.position + S::C - 1 > b.low) &&
-        !(window > 0 && w.position <= b.high - window))
-        return;
+    if (!at_border<S>(w, b, window)) return;
     int32_t low[S::ROWS], high[S::ROWS];
     UNROLL for (int r = 0; r < S::ROWS; r++)
     {

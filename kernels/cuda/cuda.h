@@ -134,6 +134,7 @@ const char *cuda_attention_engine(const struct device *d, int32_t D);
 size_t cuda_attention_scratch(const struct device *d, const struct kern_attention *a);
 /* The engines behind attention.c, with the entries' contracts. Flash takes what it fits. */
 int cuda_flash_attention_fits(const struct device *d, const struct kern_attention *a);
+int cuda_hopper_attention_fits(const struct device *d, const struct kern_attention *a);
 void cuda_plain_attention_forward(struct device *d, const struct kern_attention *a, void *scratch);
 void cuda_plain_attention_backward(struct device *d, const struct kern_attention *a,
                                    const struct kern_attention_grad *g, void *scratch);
@@ -145,6 +146,8 @@ size_t cuda_flash_attention_scratch(const struct device *d, const struct kern_at
 int cuda_decode_attention_fits(const struct device *d, const struct kern_attention *a);
 void cuda_decode_attention_forward(struct device *d, const struct kern_attention *a, void *scratch);
 size_t cuda_decode_attention_scratch(const struct device *d, const struct kern_attention *a);
+void cuda_hopper_attention_forward(struct device *d, const struct kern_attention *a, void *scratch);
+size_t cuda_hopper_attention_scratch(const struct device *d, const struct kern_attention *a);
 size_t cuda_hopper_attention_backward_scratch(const struct kern_attention *a);
 void cuda_hopper_attention_backward(struct device *d, const struct kern_attention *a,
                                     const struct kern_attention_grad *g, void *scratch);

@@ -222,7 +222,7 @@ void emu_set_memory(size_t bytes) { limit = bytes > used ? bytes : used; }
 
 /* --- the device --- */
 
-static int devices = 1;
+static int devices = 1, capability = 90;
 static size_t shared_most = emu::SHARED_MAX;
 static cudaError_t answer = cudaSuccess;
 
@@ -231,6 +231,8 @@ void emu_set_devices(int count, cudaError_t a)
     devices = count;
     answer = a;
 }
+
+extern "C" void emu_set_capability(int c) { capability = c; }
 
 void emu_set_shared(size_t bytes) { shared_most = bytes; }
 
@@ -249,7 +251,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int)
 {
     *p = {};
     snprintf(p->name, sizeof p->name, "emulator");
-    p->major = 9;
+    p->major = capability / 10;
+    p->minor = capability % 10;
     p->multiProcessorCount = 4;
     p->totalGlobalMem = limit;
     p->sharedMemPerBlockOptin = shared_most;

@@ -15,6 +15,9 @@
 #include "kernels/emu/runtime.h"
 #include "kernels/kernels.h"
 
+/* Of the emulator: the device's compute capability, which starts at 90. */
+extern void emu_set_capability(int capability);
+
 static struct device open_cuda(enum dtype type)
 {
     struct device d;
@@ -86,9 +89,11 @@ static void test_attention(void **state)
         int32_t D;
         const char *engine; /* NULL: refused */
     } cases[] = {
-        {ATTENTION_AUTO, DTYPE_BF16, 128, "plain"}, {ATTENTION_PLAIN, DTYPE_BF16, 64, "plain"},
-        {ATTENTION_FLASH, DTYPE_BF16, 64, "flash"}, {ATTENTION_FLASH, DTYPE_BF16, 128, "flash"},
-        {ATTENTION_FLASH, DTYPE_BF16, 96, NULL},    {ATTENTION_FLASH, DTYPE_F32, 64, NULL}};
+        {ATTENTION_AUTO, DTYPE_BF16, 128, "plain"},   {ATTENTION_PLAIN, DTYPE_BF16, 64, "plain"},
+        {ATTENTION_FLASH, DTYPE_BF16, 64, "flash"},   {ATTENTION_FLASH, DTYPE_BF16, 128, "flash"},
+        {ATTENTION_FLASH, DTYPE_BF16, 96, NULL},      {ATTENTION_FLASH, DTYPE_F32, 64, NULL},
+        {ATTENTION_HOPPER, DTYPE_BF16, 64, "hopper"}, {ATTENTION_HOPPER, DTYPE_BF16, 128, "hopper"},
+        {ATTENTION_HOPPER, DTYPE_BF16, 80, NULL},     {ATTENTION_HOPPER, DTYPE_F32, 128, NULL}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct device d = open_cuda(cases[i].type);
@@ -104,6 +109,80 @@ static void test_attention(void **state)
         }
         device_close(&d);
     }
+}
+
+/* Attention for one kind of GPU is refused by another. */
+static void test_attention_elsewhere(void **state)
+{
+    static const int others[] = {80, 89, 100, 120};
+    (void)state;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        struct err e = {0};
+        emu_set_capability(others[i]);
+        struct device d = open_cuda(DTYPE_BF16);
+        assert_int_equal(device_set_attention(&d, ATTENTION_HOPPER, 128, &e), ERR_UNSUPPORTED);
+        assert_non_null(strstr(e.message, "hopper is not to be had on the device \"cuda\""));
+        assert_non_null(strstr(e.hint, "capability 9.0"));
+        device_close(&d);
+    }
+    emu_set_capability(90);
+}
+
+/* A document of 150 rows, three rows of nobody, a document of 60. */
+enum { NAN_N = 213, NAN_HEADS = 2, NAN_Q = NAN_HEADS * 128 };
+
+static void attend(struct device *d, int32_t D, float *o, const float *q, const float *k,
+                   const float *v)
+{
+    static const struct segment cut[] = {{0, 150, 0, 0, 0, 0}, {153, 60, 0, 0, 0, 1}};
+    struct err e = {0};
+    struct segment *segments = take(d, sizeof cut);
+    void *rows[4];
+    struct kern_attention a = {.N = NAN_N, .H = NAN_HEADS, .KV = 1, .D = D, .scale = 0.1f};
+    d->k->upload(d, segments, cut, sizeof cut);
+    a.segments = segments, a.num_segments = 2;
+    for (int i = 0; i < 4; i++) rows[i] = take(d, (size_t)NAN_N * NAN_Q * 2);
+    d->k->upload_floats(d, rows[0], q, (size_t)NAN_N * (size_t)(NAN_HEADS * D));
+    d->k->upload_floats(d, rows[1], k, (size_t)NAN_N * (size_t)D);
+    d->k->upload_floats(d, rows[2], v, (size_t)NAN_N * (size_t)D);
+    a.q = rows[0], a.k = rows[1], a.v = rows[2], a.o = rows[3];
+    a.ldq = a.ldo = NAN_HEADS * D, a.ldk = a.ldv = D;
+    assert_int_equal(device_set_attention(d, ATTENTION_HOPPER, D, &e), OK);
+    size_t bytes = d->k->attention_scratch(d, &a);
+    void *scratch = take(d, bytes);
+    d->k->attention_forward(d, &a, scratch);
+    d->k->download_floats(d, o, a.o, (size_t)NAN_N * (size_t)(NAN_HEADS * D));
+    sync(d);
+    d->k->release(d, scratch, bytes);
+    for (int i = 0; i < 4; i++) d->k->release(d, rows[i], (size_t)NAN_N * NAN_Q * 2);
+    d->k->release(d, segments, sizeof cut);
+}
+
+/* What a row does not see has no say in it, not even as NaN. */
+static void test_hidden_nan(void **state)
+{
+    static float q[NAN_N * NAN_Q], k[NAN_N * 128], v[NAN_N * 128], o[2][NAN_N * NAN_Q];
+    struct device d = open_cuda(DTYPE_BF16);
+    (void)state;
+    for (int32_t D = 64; D <= 128; D *= 2) {
+        const int bad[] = {100, 150, 151, 152, 200}, columns = NAN_HEADS * D;
+        for (int i = 0; i < NAN_N * columns; i++) q[i] = (float)(i * 37 % 23) / 8 - 1.25f;
+        for (int i = 0; i < NAN_N * D; i++) k[i] = (float)(i * 29 % 19) / 8 - 1;
+        for (int i = 0; i < NAN_N * D; i++) v[i] = (float)(i * 31 % 17) / 8 - 1;
+        attend(&d, D, o[0], q, k, v);
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+            k[bad[i] * D + 5] = v[bad[i] * D + 7] = v[bad[i] * D] = NAN;
+        attend(&d, D, o[1], q, k, v);
+        for (int row = 0; row < NAN_N; row++)
+            for (int c = 0; c < columns && (row < 150 || row > 152); c++) {
+                float was = o[0][row * columns + c], is = o[1][row * columns + c];
+                if (row < 100 || (row > 152 && row < 200))
+                    assert_true(fabsf(is - was) <= 0x1p-8f * fabsf(was) + 1e-3f);
+                else
+                    assert_true(isnan(is));
+            }
+    }
+    device_close(&d);
 }
 
 /* What auto takes by rules, were there any but the last; a call has its rows in so many segments.
@@ -364,11 +443,18 @@ static void test_stochastic_rounding(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_finding),         cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_attention_rules), cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_floats),          cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_refusal),         cmocka_unit_test(test_masters),
-        cmocka_unit_test(test_misaligned),      cmocka_unit_test(test_stochastic_rounding),
+        cmocka_unit_test(test_finding),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_attention_elsewhere),
+        cmocka_unit_test(test_hidden_nan),
+        cmocka_unit_test(test_attention_rules),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_floats),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_refusal),
+        cmocka_unit_test(test_masters),
+        cmocka_unit_test(test_misaligned),
+        cmocka_unit_test(test_stochastic_rounding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

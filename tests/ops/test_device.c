@@ -86,6 +86,8 @@ static void test_attention(void **state)
     assert_int_equal(device_set_attention(&d, ATTENTION_FLASH, 64, &e), ERR_UNSUPPORTED);
     assert_non_null(strstr(e.message, "flash is not to be had on the device \"cpu\" in f32"));
     assert_non_null(strstr(e.hint, "attention: auto"));
+    assert_int_equal(device_set_attention(&d, ATTENTION_HOPPER, 64, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.message, "hopper is not to be had on the device \"cpu\" in f32"));
     device_close(&d);
     assert_int_equal(device_open(&d, "null", 1, &e), OK); /* plans for whatever it is */
     assert_int_equal(device_set_attention(&d, ATTENTION_FLASH, 64, &e), OK);

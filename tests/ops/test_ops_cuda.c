@@ -26,7 +26,7 @@ static void set_seed(uint64_t seed)
 /* An engine of attention is run over what it takes. */
 static int concerns(const struct op_setting *s, const struct op_case *c)
 {
-    if (s->attention != ATTENTION_FLASH) return 1;
+    if (s->attention <= ATTENTION_PLAIN) return 1;
     return c->op == OP_attention && (c->D == 64 || c->D == 128) && c->pad % 8 == 0;
 }
 
@@ -93,7 +93,8 @@ static void test_small_tiles(void **state)
 
 static struct op_setting fp32 = {"cuda", DTYPE_F32, 0, ATTENTION_AUTO},
                          bf16 = {"cuda", DTYPE_BF16, 0, ATTENTION_AUTO},
-                         flash = {"cuda", DTYPE_BF16, 0, ATTENTION_FLASH};
+                         flash = {"cuda", DTYPE_BF16, 0, ATTENTION_FLASH},
+                         hopper = {"cuda", DTYPE_BF16, 0, ATTENTION_HOPPER};
 
 #define IN(type, test)                              \
     {                                               \
@@ -106,9 +107,9 @@ int main(int argc, char **argv)
     struct device d;
     struct err e = {0};
     const struct CMUnitTest tests[] = {
-        IN(fp32, test_table),        IN(bf16, test_table),  IN(fp32, test_same_bits),
-        IN(bf16, test_same_bits),    IN(flash, test_table), IN(flash, test_same_bits),
-        IN(flash, test_small_tiles),
+        IN(fp32, test_table),        IN(bf16, test_table),   IN(fp32, test_same_bits),
+        IN(bf16, test_same_bits),    IN(flash, test_table),  IN(flash, test_same_bits),
+        IN(flash, test_small_tiles), IN(hopper, test_table), IN(hopper, test_same_bits),
     };
     if (device_open(&d, "cuda", 0, &e)) {
         print_message("skipped, no GPU: %s\n", e.message);

@@ -37,6 +37,7 @@ START_GOAL = 0.5   # seconds beside reading the weights and the step itself
 PEER = {"peer": (None, ())}
 PEERS = {**PEER, "compiled": (None, ("--compile", "layers")),
          "liger": ("liger-kernel", ("--liger",)), "torchtune": ("torchtune", ("--torchtune",))}
+ATTENTION_GOALS = {"attention forward": 500, "attention backward": 380}  # TFLOP/s, D 128, 8k
 
 
 def judged(good, why, **found):
@@ -260,7 +261,14 @@ def bench_kernels(bench):
 
 
 def bench_attention(bench):
-    return judged(True, "", **with_peer(bench, "copy", "gemm", "attention", "decode"))
+    found = with_peer(bench, "copy", "gemm", "attention", "decode")
+    found["below_goal"] = [
+        f"{row['entry']}, {row['engine']}, {row['shape']}: {row['tflops']:.0f} TFLOP/s"
+        for row in found["rows"]
+        if row["entry"] in ATTENTION_GOALS and row.get("engine") == "hopper"
+        and row["shape"].endswith("x8192x32x8x128")
+        and row["tflops"] < ATTENTION_GOALS[row["entry"]]]
+    return judged(True, "", **found)
 
 
 def bench_head(bench):
@@ -401,7 +409,8 @@ PARTS = {
     "kernels": (bench_kernels, 25, {"programs": ("bench_gpu",)}, {"packages": ("torch",)},
                 "products and passes beside PyTorch, passes beside the copy bandwidth"),
     "attention": (bench_attention, 35, {"programs": ("bench_gpu",)}, {"packages": ("torch",)},
-                  "attention from 1k to 32k tokens, and decoding, beside PyTorch's SDPA"),
+                  "attention by each engine from 1k to 32k tokens, and decoding, beside "
+                  "PyTorch's SDPA"),
     "head": (bench_head, 15, {"programs": ("bench_gpu",)}, {"packages": ("torch",)},
              "the head, 8192x4096x128256"),
     "steps": (lambda bench: bench_steps(bench, STEPS, PEERS), 110,

@@ -69,7 +69,7 @@ static enum status store_part(struct run *r, const struct outcome *o, struct out
         return st;
     }
     count_repairs(s, part->repairs, o->record.place);
-    prepare_count_document(&s->counts, &part->sample, r->options->max_length);
+    prepare_count_document(&s->counts, &part->sample, r->options->max_length, r->options->pieces);
     return OK;
 }
 

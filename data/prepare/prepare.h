@@ -78,7 +78,7 @@ struct prepare_counts {
     /* Lengths are of what max_length cuts: of preferences the prompt and its longer reply. */
     int64_t longest; /* tokens */
     int64_t lengths[PREPARE_BUCKETS];
-    int64_t cut_documents, cut_tokens; /* over max_length: how many, and tokens behind it */
+    int64_t cut_documents, cut_tokens; /* over max_length: how many, and what they lose by it */
     int64_t cut_silent;                /* of these, left with nothing trained */
 };
 
@@ -138,7 +138,9 @@ const char *prepare_compat(enum compat compat, int32_t max_length, char out[PREP
 void prepare_report_free(struct prepare_report *r); /* zeroed is fine */
 
 void prepare_tally_add(struct prepare_tally *t, int64_t place, int64_t count);
-void prepare_count_document(struct prepare_counts *c, const struct sample *s, int32_t max_length);
+/* `pieces` as in the options: then a long text loses nothing. */
+void prepare_count_document(struct prepare_counts *c, const struct sample *s, int32_t max_length,
+                            int pieces);
 void prepare_counts_add(struct prepare_counts *to, const struct prepare_counts *from);
 int64_t prepare_dropped(const struct prepare_source_report *s); /* sum over the reasons */
 

@@ -52,7 +52,8 @@ static void count_preference(struct prepare_counts *c, const struct sample *s, i
     c->cut_silent += prompt >= max_length;
 }
 
-static void count_text(struct prepare_counts *c, const struct sample *s, int32_t max_length)
+static void count_text(struct prepare_counts *c, const struct sample *s, int32_t max_length,
+                       int pieces)
 {
     int64_t n = (int64_t)s->n, early = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -62,16 +63,18 @@ static void count_text(struct prepare_counts *c, const struct sample *s, int32_t
     count_length(c, n);
     if (max_length <= 0 || n <= max_length) return;
     c->cut_documents++;
+    if (pieces) return;
     c->cut_tokens += n - max_length;
     c->cut_silent += !early;
 }
 
-void prepare_count_document(struct prepare_counts *c, const struct sample *s, int32_t max_length)
+void prepare_count_document(struct prepare_counts *c, const struct sample *s, int32_t max_length,
+                            int pieces)
 {
     c->documents++;
     c->tokens += (int64_t)s->n;
     if (s->kind == KIND_SFT)
-        count_text(c, s, max_length);
+        count_text(c, s, max_length, pieces);
     else
         count_preference(c, s, max_length);
 }
@@ -260,8 +263,8 @@ enum status prepare_report_json(const struct prepare_report *r, struct buf *out)
     for (size_t i = 0; i < r->num_sources; i++)
         if (json_array_append_new(sources, source_json(&r->sources[i]))) goto out;
     if (put_counts(total, &r->total)) goto out;
-    all = json_pack("{s:s, s:i, s:O, s:O}", "kind", kind_name(r->kind), "max_length",
-                    (int)r->max_length, "total", total, "sources", sources);
+    all = json_pack("{s:s, s:i, s:b, s:O, s:O}", "kind", kind_name(r->kind), "max_length",
+                    (int)r->max_length, "pieces", r->pieces, "total", total, "sources", sources);
     st = json_append_text(all, out, &ignored);
 out:
     json_decref(all);

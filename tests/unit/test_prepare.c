@@ -524,9 +524,30 @@ static void test_several_at_once(void **state)
     }
 }
 
+/* A text too long loses its end, but for where it is cut into pieces. */
+static void test_long_text(void **state)
+{
+    (void)state;
+    int32_t ids[50] = {0};
+    float weights[50] = {0};
+    weights[40] = weights[49] = 1;
+    const struct sample s = {.ids = ids, .weights = weights, .n = 50};
+    for (int pieces = 0; pieces < 2; pieces++) {
+        struct prepare_counts c = {0};
+        prepare_count_document(&c, &s, 20, pieces);
+        assert_int_equal(c.documents, 1);
+        assert_int_equal(c.supervised, 2);
+        assert_int_equal(c.longest, 50);
+        assert_int_equal(c.cut_documents, 1);
+        assert_int_equal(c.cut_tokens, pieces ? 0 : 30);
+        assert_int_equal(c.cut_silent, pieces ? 0 : 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_long_text),
         cmocka_unit_test(test_everything_is_accounted_for),
         cmocka_unit_test(test_several_at_once),
         cmocka_unit_test(test_pairs),

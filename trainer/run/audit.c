@@ -64,7 +64,7 @@ static enum status look_at_all(struct audit *a, struct err *e)
         if (s) break;
         struct prepare_counts *c = &a->sources[d.source].counts;
         int64_t cut = c->cut_documents;
-        prepare_count_document(c, &d, a->max_length);
+        prepare_count_document(c, &d, a->max_length, a->pieces);
         if (c->cut_documents > cut) a->flags[i] |= AUDIT_CUT;
         a->source[i] = d.source;
         hash_hex(d.ids, d.n * sizeof *d.ids, hex);
@@ -94,13 +94,15 @@ static enum status find_copies(struct audit *a, struct err *e)
     return OK;
 }
 
-enum status audit_open(struct audit *a, struct store *store, int32_t max_length, struct err *e)
+enum status audit_open(struct audit *a, struct store *store, int32_t max_length, int pieces,
+                       struct err *e)
 {
     const struct store_info *info = store_info(store);
     size_t n = (size_t)info->num_documents + 1;
     *a = (struct audit){.store = store,
                         .num_documents = info->num_documents,
                         .max_length = max_length,
+                        .pieces = pieces,
                         .num_sources = info->num_sources};
     a->texts = mem_calloc(n, sizeof *a->texts);
     a->prompts = mem_calloc(n, sizeof *a->prompts);

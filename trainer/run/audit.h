@@ -38,6 +38,7 @@ struct audit {
     struct store *store; /* not owned */
     int64_t num_documents;
     int32_t max_length;           /* 0: not known, nothing is cut */
+    int pieces;                   /* what is longer is cut into pieces, not lost */
     uint64_t *texts, *prompts;    /* [num_documents] hashes of all ids, and of the prompts */
     int64_t *original;            /* [num_documents] the first document with the same ids */
     int32_t *source;              /* [num_documents] */
@@ -48,7 +49,7 @@ struct audit {
 
 /* ERR_MEMORY, ERR_IO, ERR_FORMAT (reading). After a failure audit_free is still due. */
 MUST_CHECK enum status audit_open(struct audit *a, struct store *store, int32_t max_length,
-                                  struct err *e);
+                                  int pieces, struct err *e);
 void audit_free(struct audit *a); /* zeroed is fine */
 
 /* Sets "longest", "lengths", "supervised_shares", "truncation", "duplicates", "most_copied" (where

@@ -42,7 +42,7 @@ static enum status put_held_out(struct inspection *in, const struct mix *m,
     if (!r.config->eval_dataset.n) return audit_held_out(&in->audit, m, NULL, in->facts, e);
     r.key = KEY_eval_dataset;
     enum status s = dataset_open(&store, &r, e);
-    if (!s) s = audit_open(&eval, store, in->audit.max_length, e);
+    if (!s) s = audit_open(&eval, store, in->audit.max_length, in->audit.pieces, e);
     if (!s) s = audit_held_out(&in->audit, m, &eval, in->facts, e);
     audit_free(&eval);
     store_close(store);

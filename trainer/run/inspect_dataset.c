@@ -62,24 +62,35 @@ static json_t *making(const struct inspection *in)
                                      "inspect the config that has it");
 }
 
-/* What cuts the documents: as asked for, of the config, or what the file was prepared with. */
-static int32_t max_length_of(const struct inspection *in)
+/* What a run would cut, and how: as asked for, as the config says, or as the file was prepared. */
+struct cutting {
+    int32_t max_length; /* 0: not known */
+    int pieces;
+};
+
+static struct cutting cutting_of(const struct inspection *in)
 {
+    const struct config *c = in->options.config;
     const char *text = store_info(in->store)->report;
     struct err ignored = {0};
     json_t *report = NULL;
-    if (in->options.max_length) return in->options.max_length;
-    if (in->options.config) return (int32_t)in->options.config->max_length;
-    if (json_parse_text(text, strlen(text), "report", &report, &ignored)) report = NULL;
-    json_int_t n = json_integer_value(json_object_get(report, "max_length"));
-    json_decref(report);
-    return n > 0 && n <= INT32_MAX ? (int32_t)n : 0;
+    struct cutting cut = {0};
+    if (c) cut = (struct cutting){(int32_t)c->max_length, c->stage == CONFIG_STAGE_PT};
+    if (!c && !json_parse_text(text, strlen(text), "report", &report, &ignored)) {
+        json_int_t n = json_integer_value(json_object_get(report, "max_length"));
+        cut.max_length = n > 0 && n <= INT32_MAX ? (int32_t)n : 0;
+        cut.pieces = json_is_true(json_object_get(report, "pieces"));
+        json_decref(report);
+    }
+    if (in->options.max_length) cut.max_length = in->options.max_length;
+    return cut;
 }
 
 enum status inspect_dataset(struct inspection *in, struct err *e)
 {
     const struct store_info *info = store_info(in->store);
-    TRY(audit_open(&in->audit, in->store, max_length_of(in), e));
+    const struct cutting cut = cutting_of(in);
+    TRY(audit_open(&in->audit, in->store, cut.max_length, cut.pieces, e));
     json_t *files = sources(info);
     double share =
         info->num_tokens ? 100.0 * (double)info->num_targets / (double)info->num_tokens : 0;

@@ -7,9 +7,16 @@ void suspects_clear(struct suspects *s) { s->n = 0; }
 
 static int is_worse(double a, double b) { return isnan(a) ? !isnan(b) : a > b; }
 
+/* Of a document's pieces the worst one stays. */
 static void insert(struct suspects *s, struct suspect new)
 {
-    int at = s->n;
+    int at = 0;
+    while (at < s->n && s->worst[at].document != new.document) at++;
+    if (at < s->n) {
+        if (!is_worse(new.loss, s->worst[at].loss)) return;
+        for (s->n--; at < s->n; at++) s->worst[at] = s->worst[at + 1];
+    }
+    at = s->n;
     while (at > 0 && is_worse(new.loss, s->worst[at - 1].loss)) at--;
     if (at == SUSPECTS_MAX) return;
     if (s->n < SUSPECTS_MAX) s->n++;
@@ -17,17 +24,17 @@ static void insert(struct suspects *s, struct suspect new)
     s->worst[at] = new;
 }
 
-/* Rows ascend, so a document's lie together. */
+/* Rows ascend, so a document's lie together, or those of a piece of one. */
 void suspects_add(struct suspects *s, const struct batch *b, const float *logp)
 {
     for (int32_t i = 0, end; i < b->S; i = end) {
-        int64_t document = b->documents[b->rows[i]];
+        int32_t key = b->keys[b->rows[i]];
         double loss = 0, weight = 0;
-        for (end = i; end < b->S && b->documents[b->rows[end]] == document; end++) {
+        for (end = i; end < b->S && b->keys[b->rows[end]] == key; end++) {
             loss -= (double)b->weights[end] * (double)logp[end];
             weight += b->weights[end];
         }
-        insert(s, (struct suspect){document, loss / weight});
+        insert(s, (struct suspect){b->documents[b->rows[i]], loss / weight});
     }
 }
 

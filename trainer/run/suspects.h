@@ -13,8 +13,8 @@
 struct suspects {
     int n;
     struct suspect {
-        int64_t document;
-        double loss; /* mean over its trained tokens */
+        int64_t document; /* once, however often it is in the step */
+        double loss;      /* mean over its trained tokens; of a text in pieces that of its worst */
     } worst[SUSPECTS_MAX];
 };
 

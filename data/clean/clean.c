@@ -1,16 +1,15 @@
 #include "data/clean/clean.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "data/clean/language.h"
 #include "data/clean/near.h"
+#include "data/clean/output.h"
 #include "data/clean/record.h"
 #include "data/clean/seen.h"
 #include "data/jsonl/jsonl.h"
@@ -56,9 +55,7 @@ struct pass {
     struct near *near;
     struct origin *origins;
     size_t num_origins, cap_origins;
-    int fd;
-    char aside[IO_PATH_MAX];
-    struct buf out;
+    struct output out;
 };
 
 static int has(const struct pass *p, enum clean_step s)
@@ -68,8 +65,6 @@ static int has(const struct pass *p, enum clean_step s)
 
 /* ---- the output ---- */
 
-#define OUT_BUFFER ((size_t)1 << 20)
-
 static enum status open_output(struct pass *p, const char *out, struct err *e)
 {
     for (size_t i = 0; i < p->options->num_sources; i++) {
@@ -77,52 +72,14 @@ static enum status open_output(struct pass *p, const char *out, struct err *e)
         err_set(e, ERR_CONFIG, "%s is a source: it would be replaced", out);
         return err_hint(e, "write to another file");
     }
-    if ((size_t)snprintf(p->aside, sizeof p->aside, "%s.tmp", out) >= sizeof p->aside)
-        return err_set(e, ERR_IO, "path too long: %s", out);
-    p->fd = open(p->aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    return p->fd < 0 ? err_errno(e, "cannot write %s", p->aside) : OK;
+    return output_open(&p->out, out, e);
 }
 
-static enum status flush(struct pass *p, struct err *e)
+static enum status commit(struct pass *p, struct err *e)
 {
-    TRY(io_write_all(p->fd, p->out.data, p->out.len, p->aside, e));
-    buf_clear(&p->out);
-    return OK;
-}
-
-static enum status write_lines(struct pass *p, const char *lines, size_t n, struct err *e)
-{
-    p->report->bytes += (int64_t)n;
-    if (p->out.len + n > OUT_BUFFER && p->out.len) TRY(flush(p, e));
-    if (n > OUT_BUFFER) return io_write_all(p->fd, lines, n, p->aside, e);
-    return buf_append(&p->out, lines, n) ? err_set(e, ERR_MEMORY, "no memory to write") : OK;
-}
-
-/* The folder of a path, "." for none. */
-static void folder_of(const char *path, char out[IO_PATH_MAX])
-{
-    const char *slash = strrchr(path, '/');
-    int n = slash ? slash == path ? 1 : (int)(slash - path) : 1;
-    snprintf(out, IO_PATH_MAX, "%.*s", n, slash ? path : ".");
-}
-
-static enum status commit(struct pass *p, const char *out, struct err *e)
-{
-    char folder[IO_PATH_MAX];
-    if (!p->report->written) {
-        err_set(e, ERR_DATA, "no conversation is left of %lld records",
-                (long long)p->report->records);
-        return err_hint(e, "the report says which steps they fell to; --steps leaves some out");
-    }
-    TRY(flush(p, e));
-    if (fsync(p->fd)) return err_errno(e, "%s", p->aside);
-    int failed = close(p->fd);
-    p->fd = -1;
-    if (failed) return err_errno(e, "%s", p->aside);
-    if (rename(p->aside, out)) return err_errno(e, "cannot write %s", out);
-    p->aside[0] = 0;
-    folder_of(out, folder);
-    return io_sync_dir(folder, e);
+    if (p->report->written) return output_commit(&p->out, e);
+    err_set(e, ERR_DATA, "no conversation is left of %lld records", (long long)p->report->records);
+    return err_hint(e, "the report says which steps they fell to; --steps leaves some out");
 }
 
 /* ---- counting ---- */
@@ -248,7 +205,9 @@ static enum status settle_conversation(struct pass *p, const struct slot *s,
     if (dropped) return OK;
     count_kept(p, r);
     if (r->numbered) count_drop(p, CLEAN_NUMBERS, r->numbered, r, place, NULL);
-    return r->to > r->from ? write_lines(p, s->lines.data + r->from, r->to - r->from, e) : OK;
+    p->report->bytes += (int64_t)(r->to - r->from);
+    return r->to > r->from ? output_write(&p->out, s->lines.data + r->from, r->to - r->from, e)
+                           : OK;
 }
 
 static enum status settle_record(struct pass *p, struct slot *s, size_t i, struct err *e)
@@ -537,9 +496,7 @@ static void close_all(struct pass *p)
     mem_free(p->origins);
     seen_free(&p->seen);
     near_close(p->near);
-    buf_free(&p->out);
-    if (p->fd >= 0) close(p->fd);
-    if (p->aside[0]) unlink(p->aside);
+    output_close(&p->out);
 }
 
 static void count_memory(struct pass *p)
@@ -551,8 +508,8 @@ static void count_memory(struct pass *p)
 enum status clean_files(const struct clean_options *options, const char *out,
                         struct clean_report *report, clean_watcher *watch, void *ctx, struct err *e)
 {
-    struct pass p = {.options = options, .report = report, .watch = watch, .ctx = ctx, .fd = -1};
-    buf_init(&p.out, OUT_BUFFER);
+    struct pass p = {.options = options, .report = report, .watch = watch, .ctx = ctx};
+    output_init(&p.out);
     report->steps = options->steps;
     report->against = options->against;
     enum status st = check_options(&p, e);
@@ -561,7 +518,7 @@ enum status clean_files(const struct clean_options *options, const char *out,
     if (!st) st = open_output(&p, out, e);
     for (size_t i = 0; !st && i < options->num_sources; i++) st = clean_source(&p, i, e);
     count_memory(&p);
-    if (!st) st = commit(&p, out, e);
+    if (!st) st = commit(&p, e);
     close_all(&p);
     return st;
 }

@@ -1,8 +1,8 @@
 /* ARCHITECTURE.md shows one block of Llama-3-8B under LoRA as the tape prints it. This test makes
  * that text and holds the document against it; with CRIA_WRITE_DOCS set it puts it in. */
 #include "support/check.h"
+#include "support/document.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "adapter/lora.h"
@@ -70,39 +70,14 @@ static void print_block(struct buf *out)
     device_close(&device);
 }
 
-static void write_document(const char *text, const char *from, const char *to,
-                           const struct buf *block)
-{
-    struct err e = {0};
-    struct buf out;
-    buf_init(&out, 1 << 20);
-    assert_int_equal(buf_append(&out, text, (size_t)(from - text)), OK);
-    assert_int_equal(buf_append(&out, block->data, block->len), OK);
-    assert_int_equal(buf_puts(&out, to), OK);
-    CHECK_OK(io_write_file(DOCUMENT, out.data, out.len, &e), &e);
-    buf_free(&out);
-}
-
 static void test_block(void **state)
 {
+    struct buf block;
     (void)state;
-    struct err e = {0};
-    struct buf block, document;
     buf_init(&block, 1 << 16);
-    buf_init(&document, 1 << 20);
     print_block(&block);
-    CHECK_OK(io_read_file(DOCUMENT, &document, &e), &e);
-    char *from = strstr(document.data, BEGIN), *to = from ? strstr(from, END) : NULL;
-    assert_non_null(to);
-    from += strlen(BEGIN);
-    if (getenv("CRIA_WRITE_DOCS")) {
-        write_document(document.data, from, to, &block);
-    } else if ((size_t)(to - from) != block.len || memcmp(from, block.data, block.len)) {
-        print_error(DOCUMENT " shows another block than the tape now prints:\n%s", block.data);
-        fail();
-    }
+    document_check(DOCUMENT, BEGIN, END, &block);
     buf_free(&block);
-    buf_free(&document);
 }
 
 int main(void)

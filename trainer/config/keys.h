@@ -203,9 +203,9 @@
     X(gradient_checkpointing, CHOICE, "full", \
       WORDS("none", "selective", "full", "offload", "auto"), ALWAYS, \
       "what of each block the backward pass computes again, with the same numbers: none; selective " \
-      "(norms and SwiGLU, no product: a third less memory for a few per cent more time); full (keeps " \
-      "the blocks' inputs alone); offload (full, and a GPU's block inputs wait in the host's memory); " \
-      "auto: block by block the least that fits") \
+      "(norms and SwiGLU, no product: a quarter less memory for a per cent of time); full (keeps the " \
+      "blocks' inputs alone); offload (full, and a GPU's block inputs wait in the host's memory); auto: " \
+      "block by block the least that fits") \
     X(seed, INT, "42", RANGE(0, 4294967295.0), ALWAYS, \
       "of the data's order, the split, dropout and new weights") \
     S("Log, evaluate, save") \

@@ -157,6 +157,14 @@ struct kern_adamw {
     uint64_t first;
 };
 
+/* How a token is drawn from logits; kernels/sampling.h has the arithmetic. */
+struct kern_sample {
+    float scale; /* log2(e) / temperature; 0: the largest logit, of equal ones the first */
+    double top_p;
+    int32_t top_k; /* 0: all */
+    uint32_t word; /* at random */
+};
+
 /* What `check` found of one instruction. */
 struct kern_check {
     const char *name;
@@ -206,6 +214,10 @@ struct kernels {
     void (*copy_out)(struct device *d, void *host_to, const void *from, size_t bytes);
     void (*copy_in)(struct device *d, void *to, const void *host_from, size_t bytes);
     void (*copy_wait)(struct device *d);
+    /* *id (of the device) = the token drawn from logits [V] of the device's type, as
+     * kernels/sampling.h has it; -1: one of them is not a number. */
+    void (*sample)(struct device *d, int32_t *id, const void *logits, int32_t V,
+                   const struct kern_sample *s);
     /* Runs every instruction that kernels use beyond CUDA's language and compares what it does with
      * what it must do: some milliseconds. Fills *count of `room`. Allocates. ERR_DEVICE,
      * ERR_MEMORY.

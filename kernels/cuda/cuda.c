@@ -136,6 +136,7 @@ const struct kernels kernels_cuda = {
     .copy_out = cuda_copy_out,
     .copy_in = cuda_copy_in,
     .copy_wait = cuda_copy_wait,
+    .sample = cuda_sample,
     .check = cuda_check,
     .embedding_forward = cuda_embedding_forward,
     .embedding_backward = cuda_embedding_backward,

@@ -99,6 +99,8 @@ void cuda_cast_to_float(struct device *d, float *to, const void *from, size_t n)
 void cuda_memory(const struct device *d, size_t *free_bytes, size_t *total);
 void cuda_fill_normal(struct device *d, void *out, int floats, size_t n, struct rng_key key,
                       uint64_t first, float std);
+void cuda_sample(struct device *d, int32_t *id, const void *logits, int32_t V,
+                 const struct kern_sample *s);
 enum status cuda_check(struct device *d, struct kern_check *out, int32_t room, int32_t *count,
                        struct err *e);
 void cuda_embedding_forward(struct device *d, void *out, const void *table, const int32_t *ids,

@@ -121,6 +121,7 @@ static void place_caches(struct engine *g, struct arena *arena)
         g->caches[l].v = take(arena, n, dtype_size(g->device.type));
     }
     g->logits = take(arena, c->vocab_size, dtype_size(g->device.type));
+    if (g->device.k->sample) g->drawn = take(arena, 1, sizeof *g->drawn);
 }
 
 /* Everything of the run arena, in one order whether measuring or placing. */
@@ -537,10 +538,19 @@ enum status engine_decode(struct engine *g, const int32_t *ids, int32_t n, float
     g->device.k->linear_forward(&g->device, g->logits, (const char *)hidden->data + last,
                                 head->data, NULL, NULL, 1, c->hidden_size, c->vocab_size,
                                 c->vocab_size, c->hidden_size, 0);
-    g->device.k->download_floats(&g->device, logits, g->logits, (size_t)c->vocab_size);
+    if (logits) g->device.k->download_floats(&g->device, logits, g->logits, (size_t)c->vocab_size);
     memcpy(g->cached + done, ids, (size_t)n * sizeof *ids);
     g->cache_length = done + n;
-    return g->device.k->sync(&g->device, e);
+    return logits ? g->device.k->sync(&g->device, e) : OK;
+}
+
+enum status engine_draw(struct engine *g, const struct kern_sample *how, int32_t *id, struct err *e)
+{
+    struct device *d = &g->device;
+    if (!d->k->sample) return err_set(e, ERR_UNSUPPORTED, "%s does not sample", d->k->name);
+    d->k->sample(d, g->drawn, g->logits, g->options.config->vocab_size, how);
+    d->k->download(d, id, g->drawn, sizeof *id);
+    return d->k->sync(d, e);
 }
 
 double engine_forward_flops(const struct engine *g, int64_t rows, int64_t supervised)

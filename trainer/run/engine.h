@@ -86,6 +86,7 @@ struct engine {
     int32_t cache_length;
     int32_t *cached;    /* heap, [cache_rows]: the ids in the cache */
     float *logits;      /* device [V], decoding */
+    int32_t *drawn;     /* device [1], decoding where the device samples */
     float *host_floats; /* heap: behind engine_train, logp [S] of its supervised rows */
     float *host_stats;  /* heap: with pairs, [4, S] by enum head_stat */
     uint8_t *host_hits;
@@ -162,9 +163,15 @@ void engine_refresh(struct engine *g);
 void engine_decode_reset(struct engine *g);
 /* Forgets all but the longest start they share with ids[0..n); returns its length. */
 int32_t engine_decode_keep(struct engine *g, const int32_t *ids, int32_t n);
-/* n more tokens; logits [V] (host) of what follows the last. ERR_SHAPE: over the cache. */
+/* n more tokens; logits [V] (host) of what follows the last, NULL: they stay on the device.
+ * ERR_SHAPE: over the cache. */
 MUST_CHECK enum status engine_decode(struct engine *g, const int32_t *ids, int32_t n, float *logits,
                                      struct err *e);
+
+/* *id drawn from those logits where they lie; -1: one is not a number. ERR_UNSUPPORTED: by devices
+ * with `sample` alone (kernels.h). */
+MUST_CHECK enum status engine_draw(struct engine *g, const struct kern_sample *how, int32_t *id,
+                                   struct err *e);
 
 /* Arithmetic of a training micro-batch of N rows, S supervised: FLOPs of its base products and
  * head. */

@@ -30,12 +30,21 @@ static enum status feed(struct engine *g, const int32_t *ids, size_t n, float *l
     return OK;
 }
 
-static enum status check_logits(const struct sampler *s, const float *logits, struct err *e)
+/* logits NULL: they are on the device, which draws. */
+static enum status draw(struct engine *g, struct sampler *s, const float *logits, uint64_t sequence,
+                        uint32_t step, int32_t *id, struct err *e)
 {
-    for (int32_t i = 0; i < s->vocab; i++)
-        if (isnan(logits[i]))
-            return err_set(e, ERR_NUMERIC,
-                           "the model's logits are not numbers: are the weights whole?");
+    *id = 0;
+    if (!logits) {
+        struct kern_sample how = sampler_request(s, sequence, step);
+        TRY(engine_draw(g, &how, id, e));
+    }
+    for (int32_t i = 0; logits && i < s->vocab; i++)
+        if (isnan(logits[i])) *id = -1;
+    if (*id < 0)
+        return err_set(e, ERR_NUMERIC,
+                       "the model's logits are not numbers: are the weights whole?");
+    if (logits) *id = sampler_draw(s, logits, sequence, step);
     return OK;
 }
 
@@ -45,8 +54,8 @@ static enum status loop(struct engine *g, struct sampler *s, const struct genera
 {
     *end = GENERATE_LENGTH;
     for (int32_t step = 0; step < o->max_new_tokens; step++) {
-        TRY(check_logits(s, logits, e));
-        int32_t id = sampler_draw(s, logits, sequence, (uint32_t)step);
+        int32_t id;
+        TRY(draw(g, s, logits, sequence, (uint32_t)step, &id, e));
         *end = GENERATE_STOP_TOKEN;
         if (generate_is_stop(o, id)) return OK;
         if (out && id_list_append(out, &id, 1))
@@ -67,8 +76,9 @@ enum status generate(struct engine *g, struct sampler *s, const int32_t *prompt,
                      const struct generate_options *o, uint64_t sequence, generate_listener *listen,
                      void *context, struct id_list *out, enum generate_end *end, struct err *e)
 {
-    float *logits = mem_calloc((size_t)s->vocab, sizeof *logits);
-    if (!logits) return err_set(e, ERR_MEMORY, "no memory for logits");
+    int on_device = g->device.k->sample != NULL;
+    float *logits = on_device ? NULL : mem_calloc((size_t)s->vocab, sizeof *logits);
+    if (!logits && !on_device) return err_set(e, ERR_MEMORY, "no memory for logits");
     size_t kept = 0;
     if (o->reuse && n && n <= INT32_MAX)
         kept = (size_t)engine_decode_keep(g, prompt, (int32_t)(n - 1));

@@ -1,10 +1,14 @@
 #include "run/sampler.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "kernels/sampling.h"
+
+#define LOG2_E 1.44269504088896340736
 
 enum status sampler_init(struct sampler *s, const struct sampler_options *o, int32_t vocab,
                          struct err *e)
@@ -35,43 +39,58 @@ static int32_t largest(const float *logits, int32_t n)
     return best;
 }
 
-static int by_logit(const void *a, const void *b)
+/* The order that kernels/sampling.h names. */
+static int by_key(const void *a, const void *b)
 {
     const struct sampler_entry *x = a, *y = b;
-    if (x->logit != y->logit) return x->logit < y->logit ? 1 : -1;
+    if (x->key != y->key) return x->key < y->key ? 1 : -1;
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* How many of the sorted entries stay; their weights relative to the first are in `logit` then. */
-static int32_t truncate(struct sampler *s, double *total)
+static int by_id(const void *a, const void *b)
 {
-    int32_t n = s->vocab, kept = 0;
-    double all = 0, top = s->entries[0].logit;
-    if (s->options.top_k && s->options.top_k < n) n = s->options.top_k;
+    const struct sampler_entry *x = a, *y = b;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* How many of the sorted entries stay; *total is the sum of their weights. */
+static int32_t truncate(struct sampler *s, const struct kern_sample *how, uint64_t *total)
+{
+    int32_t n = how->top_k && how->top_k < s->vocab ? how->top_k : s->vocab, kept = 0;
+    uint64_t all = 0;
+    float top = sampling_logit(s->entries[0].key);
     for (int32_t i = 0; i < n; i++) {
-        s->entries[i].logit = (float)exp((s->entries[i].logit - top) / s->options.temperature);
-        all += s->entries[i].logit;
+        struct sampler_entry *e = &s->entries[i];
+        e->weight = sampling_weight(sampling_logit(e->key), top, how->scale);
+        all += e->weight;
     }
-    for (*total = 0; kept < n; kept++) {
-        if (kept && *total >= s->options.top_p * all) break;
-        *total += s->entries[kept].logit;
-    }
+    uint64_t share = sampling_share(how->top_p, all);
+    for (*total = 0; *total < share; kept++) *total += s->entries[kept].weight;
     return kept;
+}
+
+struct kern_sample sampler_request(const struct sampler *s, uint64_t sequence, uint32_t step)
+{
+    const struct sampler_options *o = &s->options;
+    struct kern_sample how = {.top_p = o->top_p, .top_k = o->top_k};
+    uint32_t words[4], counter[4] = {step, 0, 0, 0};
+    rng_words(rng_key(o->seed, RNG_SAMPLE, sequence), counter, words);
+    how.word = words[0];
+    if (o->temperature > 0) how.scale = (float)fmin(LOG2_E / o->temperature, FLT_MAX);
+    return how;
 }
 
 int32_t sampler_draw(struct sampler *s, const float *logits, uint64_t sequence, uint32_t step)
 {
-    if (s->options.temperature == 0) return largest(logits, s->vocab);
-    for (int32_t i = 0; i < s->vocab; i++) s->entries[i] = (struct sampler_entry){logits[i], i};
-    qsort(s->entries, (size_t)s->vocab, sizeof *s->entries, by_logit);
-    double total, sum = 0;
-    int32_t kept = truncate(s, &total);
-    uint32_t words[4], counter[4] = {step, 0, 0, 0};
-    rng_words(rng_key(s->options.seed, RNG_SAMPLE, sequence), counter, words);
-    double target = rng_unit(words[0]) * total;
-    for (int32_t i = 0; i < kept; i++) {
-        sum += s->entries[i].logit;
-        if (sum > target) return s->entries[i].id;
-    }
-    return s->entries[kept - 1].id;
+    struct kern_sample how = sampler_request(s, sequence, step);
+    if (!(how.scale > 0)) return largest(logits, s->vocab);
+    for (int32_t i = 0; i < s->vocab; i++)
+        s->entries[i] = (struct sampler_entry){sampling_key(logits[i]), 0, i};
+    qsort(s->entries, (size_t)s->vocab, sizeof *s->entries, by_key);
+    uint64_t total, sum = 0;
+    int32_t kept = truncate(s, &how, &total), i = 0;
+    uint64_t target = sampling_target(total, how.word);
+    qsort(s->entries, (size_t)kept, sizeof *s->entries, by_id);
+    while ((sum += s->entries[i].weight) <= target) i++;
+    return s->entries[i].id;
 }

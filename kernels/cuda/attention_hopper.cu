@@ -116,9 +116,9 @@ template <class S> DEVICE void end_turn(int group, int last)
     if (S::GROUPS > 1 && !(last && next == 0)) barrier_arrive(TURN + next, 2 * S::GROUP);
 }
 
-DEVICE void set_free(const uint64_t &barrier)
+DEVICE void set_free(const uint64_t &barrier, int now)
 {
-    if (lane_id() == 0) mbarrier_arrive(shared_address(&barrier));
+    if (lane_id() == 0 && now) mbarrier_arrive(shared_address(&barrier));
 }
 
 /* --- a consumer: softmax --- */
@@ -126,17 +126,17 @@ DEVICE void set_free(const uint64_t &barrier)
 /* Line of the block's tile whose columns lie in s[.][2 half], [2 half + 1]. */
 DEVICE int line_held(int half) { return warp_id() * 16 + 8 * half + lane_id() / 4; }
 
-/* Of a thread's two lines: the largest score, this lane's part of the sum. */
+/* Of a thread's two lines: the largest score; this lane's parts of the sums, and what was summed up
+ * before the last tile is to be multiplied by. */
 struct softmax_of_lines {
-    float top[2], sum[2];
+    float top[2], of[1][4]; /* sums, factors: an array as wgmma_hold wants it */
 };
 
-/* Hides what lines do not see of the keys at w, if there is such. */
+/* Hides what lines do not see of the keys at w. */
 template <class S>
 DEVICE void hide_scores(typename S::scores &s, const struct key_walk &w, const struct line_block &b,
                         int32_t window, int32_t rows)
 {
-    if (!at_border<S>(w, b, window)) return;
     UNROLL for (int half = 0; half < 2; half++)
     {
         int32_t own = b.low + min(line_held(half) % rows, b.count - 1) - w.position;
@@ -150,10 +150,9 @@ DEVICE void hide_scores(typename S::scores &s, const struct key_walk &w, const s
     }
 }
 
-/* s becomes p; keep: what was summed up before is to be multiplied by. */
+/* s becomes p, here and now: the compiler would put it behind the wait that follows. */
 template <class S>
-DEVICE void take_softmax(struct softmax_of_lines &state, float (&keep)[2], typename S::scores &s,
-                         float to_base_2)
+DEVICE void take_softmax(struct softmax_of_lines &state, typename S::scores &s, float to_base_2)
 {
     UNROLL for (int half = 0; half < 2; half++)
     {
@@ -162,7 +161,7 @@ DEVICE void take_softmax(struct softmax_of_lines &state, float (&keep)[2], typen
             fmaxf(most, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
         most = quad_max(most);
         float base = most == -INFINITY ? 0 : most * to_base_2;
-        keep[half] = power_of_2(state.top[half] * to_base_2 - base);
+        float keep = power_of_2(state.top[half] * to_base_2 - base);
         UNROLL for (int n = 0; n < S::C / 8; n++) UNROLL for (int i = 0; i < 2; i++)
         {
             float &p = s[n][2 * half + i];
@@ -170,8 +169,11 @@ DEVICE void take_softmax(struct softmax_of_lines &state, float (&keep)[2], typen
             sum += p;
         }
         state.top[half] = most;
-        state.sum[half] = state.sum[half] * keep[half] + sum;
+        state.of[0][half] = state.of[0][half] * keep + sum;
+        state.of[0][2 + half] = keep;
     }
+    wgmma_hold(s);
+    wgmma_hold(state.of);
 }
 
 /* What a product left in a thread is what the next one wants there of its left side. */
@@ -181,10 +183,10 @@ template <class S> DEVICE void pack_scores(typename S::weights &p, const typenam
         bf16_pair(s[2 * k + i / 2][i % 2 * 2], s[2 * k + i / 2][i % 2 * 2 + 1]);
 }
 
-template <class S> DEVICE void scale_sums(typename S::sums &o, const float (&by)[2])
+template <class S> DEVICE void scale_sums(typename S::sums &o, const struct softmax_of_lines &state)
 {
     UNROLL for (int n = 0; n < S::D / 8; n++) UNROLL for (int i = 0; i < 4; i++) o[n][i] *=
-        by[i / 2];
+        state.of[0][2 + i / 2];
 }
 
 /* --- a consumer: the end --- */
@@ -219,12 +221,12 @@ DEVICE void compute_line(float (&o)[S::D / WARP_SIZE], const struct kern_attenti
     for (int i = 0; i < EACH; i++) o[i] /= sum;
 }
 
-/* Whether a NaN is among o's columns of a line, seen by its four lanes. */
+/* Whether a NaN, or an infinity, is among o's columns of a line, seen by its four lanes. */
 template <class S> DEVICE int is_broken(const typename S::sums &o, int half)
 {
     float sum = 0;
     UNROLL for (int c = 0; c < S::D / 8; c++) sum += 0 * o[c][2 * half] + 0 * o[c][2 * half + 1];
-    return quad_sum(sum) != 0; /* infinities too */
+    return quad_sum(sum) != 0;
 }
 
 /* Computes anew those of the warp's lines that a hidden NaN may have reached. `broken`: bit l of
@@ -261,14 +263,14 @@ DEVICE void put_lines(const struct kern_attention &a, const struct hopper_pack &
     uint32_t broken[2];
     UNROLL for (int half = 0; half < 2; half++)
     {
-        float sum = quad_sum(state.sum[half]);
+        float sum = quad_sum(state.of[0][half]), factor = 1 / sum;
         int32_t n = line_held(half), at = n % pack.rows;
         if (a.lse && lane_id() % 4 == 0 && at < b.count)
             a.lse[(row + at) * a.H + block->head + n / pack.rows] =
                 state.top[half] * a.scale + logf(sum);
         UNROLL for (int c = 0; c < S::D / 8; c++) *
             (uint32_t *)(tile + c / 8 * S::STAY_PANEL + panel_chunk(n, c % 8) + lane_id() % 4 * 4) =
-            bf16_pair(o[c][2 * half] / sum, o[c][2 * half + 1] / sum);
+            bf16_pair(o[c][2 * half] * factor, o[c][2 * half + 1] * factor);
         broken[half] = __ballot_sync(ALL_LANES, is_broken<S>(o, half) && at < b.count);
     }
     __syncwarp();
@@ -284,56 +286,84 @@ DEVICE void put_lines(const struct kern_attention &a, const struct hopper_pack &
     }
 }
 
+/* --- a consumer --- */
+
+/* What it reads: operands that begin with its own lines, and with the first stages. */
+struct hopper_operands {
+    uint64_t q, k, v;
+};
+
+template <class S> DEVICE struct hopper_operands operands_of(uint32_t memory, int group)
+{
+    struct hopper_operands x = {operand_rows(memory + group * S::GROUP_LINES * 128),
+                                operand_rows(memory + S::K_AT),
+                                operand_columns(memory + S::V_AT, S::PASS_PANEL)};
+    return x;
+}
+
+/* Scores of step t + 1, whose keys are at w, beside the product of step t. The softmax must run
+ * under that product, and ptxas would wait for it first: at a branch between issue and wait, so
+ * there is none; and wherever nothing holds the wait back, so K is freed by who has seen the sums
+ * of p, which are never negative. */
+template <class S, bool BORDER>
+DEVICE void take_step(typename S::scores &s, typename S::weights &p, typename S::sums &o,
+                      struct softmax_of_lines &state, int t, int group,
+                      const struct hopper_operands &x, struct hopper_block<S> *block,
+                      const struct kern_attention &a, const struct key_walk &w, int32_t rows)
+{
+    int stage = t % S::STAGES, next = (t + 1) % S::STAGES;
+    begin_turn<S>(group, t == 0);
+    multiply_keys<S>(s, x.q, operand_at(x.k, next * S::PASS));
+    multiply_values<S>(o, p, operand_at(x.v, stage * S::PASS));
+    end_turn<S>(group, 0);
+    wgmma_wait<1>();
+    wgmma_hold(s);
+    if (BORDER) hide_scores<S>(s, w, block->lines, a.window, rows);
+    take_softmax<S>(state, s, a.scale * LOG2_E);
+    set_free(block->k_free[next], !(state.of[0][0] + state.of[0][1] < 0));
+    wgmma_wait<0>();
+    wgmma_hold(o);
+    set_free(block->v_free[stage], 1);
+    pack_scores<S>(p, s);
+    scale_sums<S>(o, state);
+}
+
 template <class S>
 DEVICE void consume(unsigned char *memory, struct hopper_block<S> *block,
                     const struct kern_attention &a, const struct hopper_pack &pack)
 {
     const struct line_block &b = block->lines;
     const int group = warp_id() / 4;
-    const uint32_t at = shared_address(memory);
-    const uint64_t q = operand_rows(at + group * S::GROUP_LINES * 128);
-    const uint64_t k = operand_rows(at + S::K_AT);
-    const uint64_t v = operand_columns(at + S::V_AT, S::PASS_PANEL);
+    const struct hopper_operands x = operands_of<S>(shared_address(memory), group);
     struct key_walk walk = walk_keys(b, a.window);
-    struct softmax_of_lines state = {{-INFINITY, -INFINITY}, {0, 0}};
+    struct softmax_of_lines state = {{-INFINITY, -INFINITY}, {{0, 0, 0, 0}}};
     typename S::scores s;
     typename S::weights p;
     typename S::sums o;
-    float keep[2];
     int t = 0;
     mbarrier_wait(shared_address(&block->q_there), 0);
     mbarrier_wait(shared_address(&block->k_there[0]), 0);
-    multiply_keys<S>(s, q, k);
+    multiply_keys<S>(s, x.q, x.k);
     UNROLL for (int n = 0; n < S::D / 8; n++) UNROLL for (int i = 0; i < 4; i++) o[n][i] = 0;
     wgmma_wait<0>();
     wgmma_hold(s);
-    set_free(block->k_free[0]);
-    hide_scores<S>(s, walk, b, a.window, pack.rows);
-    take_softmax<S>(state, keep, s, a.scale * LOG2_E);
+    set_free(block->k_free[0], 1);
+    if (at_border<S>(walk, b, a.window)) hide_scores<S>(s, walk, b, a.window, pack.rows);
+    take_softmax<S>(state, s, a.scale * LOG2_E);
     pack_scores<S>(p, s);
     for (;; t++) {
-        int stage = t % S::STAGES, next = (t + 1) % S::STAGES;
         next_keys<S>(walk, b, a.window);
-        mbarrier_wait(shared_address(&block->v_there[stage]), t / S::STAGES % 2);
+        mbarrier_wait(shared_address(&block->v_there[t % S::STAGES]), t / S::STAGES % 2);
         if (walk.left <= 0) break;
-        mbarrier_wait(shared_address(&block->k_there[next]), (t + 1) / S::STAGES % 2);
-        begin_turn<S>(group, t == 0);
-        multiply_keys<S>(s, q, operand_at(k, next * S::PASS));
-        multiply_values<S>(o, p, operand_at(v, stage * S::PASS));
-        end_turn<S>(group, 0);
-        wgmma_wait<1>();
-        wgmma_hold(s);
-        set_free(block->k_free[next]);
-        hide_scores<S>(s, walk, b, a.window, pack.rows);
-        take_softmax<S>(state, keep, s, a.scale * LOG2_E);
-        wgmma_wait<0>();
-        wgmma_hold(o);
-        set_free(block->v_free[stage]);
-        pack_scores<S>(p, s);
-        scale_sums<S>(o, keep);
+        mbarrier_wait(shared_address(&block->k_there[(t + 1) % S::STAGES]),
+                      (t + 1) / S::STAGES % 2);
+        if (at_border<S>(walk, b, a.window))
+            take_step<S, true>(s, p, o, state, t, group, x, block, a, walk, pack.rows);
+        else
+            take_step<S, false>(s, p, o, state, t, group, x, block, a, walk, pack.rows);
     }
     begin_turn<S>(group, t == 0);
-    multiply_values<S>(o, p, operand_at(v, t % S::STAGES * S::PASS));
+    multiply_values<S>(o, p, operand_at(x.v, t % S::STAGES * S::PASS));
     end_turn<S>(group, 1);
     wgmma_wait<0>();
     wgmma_hold(o);
@@ -370,17 +400,20 @@ __global__ void __launch_bounds__(S::THREADS, 1)
 /* The sizes, chosen here alone, by head size.
  *
  *   D 128  two consumers: o and s of 64 lines by 128 are 64 registers each, p 32, which leaves 80
- * of 240; a third consumer leaves 160 for each and spills. 128 keys a step: 160 KB; with 176, which
- * FlashAttention-3 takes where nothing is masked, ragged and causal tiles waste more. A third stage
- * (224 KB) only helps where copies are late D  64  o takes half of that, so three consumers have
- * room (160 registers), and R grows to 192: 88 KB. Two would leave exponentials, as many clocks as
- * products here, uncovered Heads are packed by 8, 4 or 2, as the group divides: boxes of a head's
- * rows are then multiples of eight rows (hopper.cuh's swizzle), and every line of a tile is used.
- */
+ *          of 240; a third consumer leaves 160 for each and spills. 128 keys a step: 160 KB; with
+ *          176, which FlashAttention-3 takes where nothing is masked, ragged and causal tiles waste
+ *          more. A third stage (224 KB) only helps where copies are late
+ *
+ *   D  64  the same in 80 KB. Three consumers, which FlashAttention-3 has, leave 160 registers: 128
+ *          of them are o, s and p, and 76 bytes are spilled; 64 keys a step would fit, with twice
+ *          the barriers
+ *
+ * Heads are packed by 8, 4 or 2, as the group divides: boxes of a head's rows are then multiples of
+ * eight rows (hopper.cuh's swizzle), and every line of a tile is used. */
 #define WITH_HOPPER_FORWARD(a, S, ...)                     \
     do {                                                   \
         if ((a)->D == 64) {                                \
-            typedef struct hopper<64, 3, 128, 32, 160> S;  \
+            typedef struct hopper<64, 2, 128, 24, 240> S;  \
             __VA_ARGS__;                                   \
         } else {                                           \
             typedef struct hopper<128, 2, 128, 24, 240> S; \

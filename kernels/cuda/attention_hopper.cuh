@@ -25,7 +25,7 @@
  *   Between consumers (ping-pong): who issues has the turn and hands it on when both products are
  *   queued (named barriers, in a ring), so that one's softmax runs under another's products.
  *
- *   A stage of K is free when s is there, one of V when o is: an arrival of each consumer's warp.
+ *   A stage of K is free when p is there, one of V when o is: an arrival of each consumer's warp.
  *
  * Hidden keys. Masks go by position, at tiles on a border alone (causal, window, ragged end). A
  * probability of 0 does not hide a NaN in v: 0 NaN = NaN. Rows below a segment's end, another's or
@@ -37,12 +37,12 @@
  * struct hopper_block. o goes out by way of q's place.
  *
  * Sizes: lines, keys a step, threads, KiB; registers of a consumer and of the producer.
- *   D  64   192 x 128   512    89   160   32
+ *   D  64   128 x 128   384    81   240   24
  *   D 128   128 x 128   384   161   240   24
- * One block an SM. ptxas names the registers at the start, 128 and 168; no spills.
+ * One block an SM. ptxas names the registers at the start, 168; no spills.
  *
  * Cost. FLOPs a visible pair and query head: 4 D; an SM does 4096 a clock.
- *   C keys and values (4 C D bytes) serve R lines: 32 bytes a clock (D 64: 21) come from L2.
+ *   C keys and values (4 C D bytes) serve R lines: 32 bytes a clock come from L2.
  *   Shared memory, of 128 bytes a clock: 96 for s (q and k, 6 KB in 64 clocks), 64 for o.
  *   Exponentials, 16 a clock: as many clocks as the products at D 64, half as many at D 128.
  * Floor, D 128, causal, 8192 rows, 32 heads: 0.55 TFLOP, at 790 TFLOP/s 0.7 ms; the goal is 500

@@ -432,8 +432,35 @@ static void bench_decode_at(int32_t rows, int32_t H, int32_t KV, int32_t D)
     give_back();
 }
 
+struct sample_call {
+    int32_t *id, V;
+    void *logits;
+    struct kern_sample how;
+};
+
+static void sample(void *p)
+{
+    struct sample_call *c = p;
+    dev.k->sample(&dev, c->id, c->logits, c->V, &c->how);
+}
+
+/* The largest of a row of logits, and a draw with all there is. */
+static void bench_sampling(void)
+{
+    struct sample_call c = {.V = small ? 301 : 128256, .how = {.top_p = 1}};
+    double bytes = (double)c.V * (double)dtype_size(dev.type);
+    char shape[64];
+    c.logits = values((size_t)c.V), c.id = take(sizeof *c.id);
+    snprintf(shape, sizeof shape, "%d", c.V);
+    print_bytes("sampling, greedy", shape, median_ms(sample, &c), bytes);
+    c.how = (struct kern_sample){.scale = 1.4427f, .top_p = 0.9, .top_k = 100, .word = 1u << 31};
+    print_bytes("sampling, top_k and top_p", shape, median_ms(sample, &c), bytes);
+    give_back();
+}
+
 static void bench_decode(void)
 {
+    bench_sampling();
     for (int32_t D = 64; D <= 128; D *= 2)
         for (int32_t rows = small ? 200 : 2048; rows <= (small ? 200 : 131072); rows *= 4)
             bench_decode_at(rows, small ? 2 : 32, small ? 1 : 8, D);

@@ -18,7 +18,7 @@ from gpu_check.machine import ROOT, Failed, Nvml, environment, program
 BASE = ROOT / "configs/quickstart/base"
 SEED = 42
 SPACES = "\N{LOWER ONE EIGHTH BLOCK}\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"  # in front of words
-TEMPLATE = 39  # tokens around a prompt, about
+AROUND = 2  # tokens that a template adds to a prompt or reply, about
 LLAMA3 = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
     "vocab_size": 128256, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
@@ -101,13 +101,20 @@ class Bench:
             shutil.copy(file, folder)
         return folder
 
+    def words(self):
+        """Words that are one token each behind a space."""
+        vocabulary = json.loads((BASE / "tokenizer.json").read_text())["model"]["vocab"]
+        return sorted(word[1:] for word in vocabulary if word[0] in SPACES and len(word) > 3
+                      and word[1:].isascii() and word[1:].isalpha())
+
     def text(self, documents, tokens):
-        """Plain text in documents of more than `tokens` tokens."""
-        path, rng = self.work / "text.jsonl", random.Random(1)
-        words = "the a sun moon river stone walks sings over under blue cold and but".split()
+        """Plain text in documents of `tokens` tokens, the one in front and the one behind among
+        them: a longer one would be cut, and steps differ in length."""
+        path, rng, words = self.work / "text.jsonl", random.Random(1), self.words()
         with path.open("w") as f:
             for _ in range(documents):
-                f.write(json.dumps({"text": " ".join(rng.choices(words, k=tokens + 64))}) + "\n")
+                text = "".join(" " + word for word in rng.choices(words, k=tokens - 2))
+                f.write(json.dumps({"text": text}) + "\n")
         return path
 
     def tasks(self, count=400):
@@ -121,13 +128,11 @@ class Bench:
 
     def long_pairs(self, count, prompt, reply):
         """Preferences of about so many tokens a prompt and a reply: words of one token each."""
-        vocabulary = json.loads((BASE / "tokenizer.json").read_text())["model"]["vocab"]
-        words = sorted(word[1:] for word in vocabulary if word[0] in SPACES and len(word) > 3
-                       and word[1:].isascii() and word[1:].isalpha())
-        path, rng = self.work / "long-pairs.jsonl", random.Random(1)
+        path, rng, words = self.work / "long-pairs.jsonl", random.Random(1), self.words()
         with path.open("w") as f:
             for _ in range(count):
-                texts = (" ".join(rng.choices(words, k=n)) for n in (prompt - TEMPLATE, reply, reply))
+                texts = (" ".join(rng.choices(words, k=n))
+                         for n in (prompt - AROUND, reply - AROUND, reply - AROUND))
                 f.write(json.dumps(dict(zip(("prompt", "chosen", "rejected"), texts))) + "\n")
         return path
 

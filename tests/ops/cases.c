@@ -113,7 +113,7 @@ const struct op_case op_cases[] = {
     {OP_attention, .N = 100, .H = 12, .KV = 2, .D = 64, .cut = CUT_ONE, .pad = 8},
     /* few rows behind many: keys are cut over blocks */
     {OP_attention, .N = 1, .H = 4, .KV = 1, .D = 64, .cut = CUT_DECODE, .S = 1000},
-    {OP_attention, .N = 1, .H = 1, .KV = 1, .D = 128, .cut = CUT_DECODE, .S = 700, .pad = 8},
+    {OP_attention, .N = 1, .H = 4, .KV = 4, .D = 128, .cut = CUT_DECODE, .S = 700, .pad = 8},
     {OP_attention, .N = 2, .H = 8, .KV = 2, .D = 256, .cut = CUT_DECODE, .S = 300},
     {OP_attention, .N = 3, .H = 7, .KV = 1, .D = 96, .cut = CUT_DECODE, .S = 900, .window = 200},
     {OP_attention, .N = 4, .H = 16, .KV = 1, .D = 16, .cut = CUT_DECODE, .S = 129},

@@ -173,6 +173,13 @@ struct kern_check {
                               sums may be rounded; bound 0: bit for bit */
 };
 
+/* A piece of a device's work, a kernel, product or copy, by the device's own clock. */
+struct kern_span {
+    char name[48];
+    int copy;              /* in the stream of uploads, beside the other one */
+    double began, seconds; /* began: as clock_seconds counts, as nearly as the clocks can be set */
+};
+
 struct kernels {
     const char *name;
 
@@ -224,6 +231,20 @@ struct kernels {
      */
     enum status (*check)(struct device *d, struct kern_check *out, int32_t room, int32_t *count,
                          struct err *e);
+
+    /* --- what only a device has that computes behind the host's back (optional, all or none) ---
+     */
+    /* From now on (or no more) a span is kept of each piece of work that is queued. Waits.
+     * ERR_DEVICE, ERR_MEMORY. */
+    enum status (*trace)(struct device *d, int on, struct err *e);
+    /* Spans kept since trace or trace_read. */
+    size_t (*trace_count)(const struct device *d);
+    /* Waits, hands out all of them in the order of queueing, and forgets them. ERR_DEVICE,
+     * ERR_MEMORY (some could not be kept). */
+    enum status (*trace_read)(struct device *d, struct kern_span *out, struct err *e);
+    /* Begins a range of this name of the host's doings for the vendor's tools; NULL: ends the
+     * innermost. */
+    void (*range)(struct device *d, const char *name);
 
     /* --- embedding: out[n] = table[ids[n]]; dtable[ids[n]] += dout[n], rows in order; backward
      * passes over negative ids --- */

@@ -1,6 +1,7 @@
 /* The table of timed entries: one row each says its op, its work, and how it is called. */
 #include "kernels/profile.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -16,6 +17,13 @@ static const struct {
 #undef X
 };
 
+static const char *const scope_texts[NUM_PROFILE_SCOPES] = {
+#define X(name, text) text,
+    PROFILE_SCOPES(X)
+#undef X
+};
+
+const char *profile_scope_text(enum profile_scope scope) { return scope_texts[scope]; }
 const char *profile_op_name(enum profile_op op) { return ops[op].name; }
 const char *profile_op_text(enum profile_op op) { return ops[op].text; }
 
@@ -73,11 +81,14 @@ static struct work head_work(const struct device *d, const struct kern_head *h, 
     return w;
 }
 
-/* Pairs of a query row and a key row that it sees. */
-static double visible_pairs(const struct kern_attention *a)
+/* Pairs of a query row and a key row that it sees; 0: only the device knows. */
+static double visible_pairs(const struct device *d, const struct kern_attention *a)
 {
     double pairs = 0;
-    for (const struct segment *s = a->segments; s < a->segments + a->num_segments; s++)
+    const struct profile *p = owner(d);
+    const struct segment *all = p->segments ? p->segments : d->k->memory ? NULL : a->segments;
+    int32_t count = !all ? 0 : p->segments ? p->num_segments : a->num_segments;
+    for (const struct segment *s = all; s < all + count; s++)
         for (int32_t r = 0; r < s->length; r++) {
             int32_t seen = s->prefix_length + r + 1;
             pairs += a->window && seen > a->window ? a->window : seen;
@@ -89,7 +100,7 @@ static double visible_pairs(const struct kern_attention *a)
 static struct work attention_work(const struct device *d, const struct kern_attention *a,
                                   int products, int times)
 {
-    return moves(d, 2.0 * products * visible_pairs(a) * a->H * a->D,
+    return moves(d, 2.0 * products * visible_pairs(d, a) * a->H * a->D,
                  2.0 * times * a->N * a->D * (a->H + a->KV), 0);
 }
 
@@ -106,22 +117,42 @@ static struct work lora_work(const struct device *d, const struct kern_lora *l, 
 
 /* --- records --- */
 
-static void note(struct profile *p, enum profile_op op, double began, double ended,
-                 const struct work *w)
+/* Room for one more of `each` bytes in *list; 0: there is none. */
+static int make_room(struct profile *p, void **list, size_t *room, size_t need, size_t each)
 {
-    if (p->count == p->room) {
-        size_t room = p->room * 2 < CALLS_MAX ? p->room * 2 : CALLS_MAX;
-        struct profile_call *calls =
-            room > p->room ? mem_resize(p->calls, room, sizeof *calls) : NULL;
-        if (!calls) {
-            p->failed = 1;
-            return;
-        }
-        p->calls = calls;
-        p->room = room;
-    }
-    p->calls[p->count++] =
-        (struct profile_call){op, began, ended - began, w->flops, w->bytes, w->product};
+    enum { LEAST = 1024 };
+    size_t more = *room;
+    while (more < need) more = more ? 2 * more : LEAST;
+    if (more == *room) return 1;
+    void *larger = more > CALLS_MAX ? NULL : mem_resize(*list, more, each);
+    p->failed |= !larger;
+    if (!larger) return 0;
+    *list = larger;
+    *room = more;
+    return 1;
+}
+
+/* Pieces of work the device was given so far. */
+static size_t queued(const struct profile *p, const struct device *d)
+{
+    return p->num_spans + (p->inner->trace ? p->inner->trace_count(d) : 0);
+}
+
+static void note(struct profile *p, enum profile_op op, double began, double ended,
+                 struct profile_queued q, const struct work *w)
+{
+    void *calls = p->calls;
+    if (!make_room(p, &calls, &p->room, p->count + 1, sizeof *p->calls)) return;
+    p->calls = calls;
+    p->calls[p->count++] = (struct profile_call){.op = op,
+                                                 .step = p->step,
+                                                 .began = began,
+                                                 .host = ended - began,
+                                                 .seconds = ended - began,
+                                                 .queued = q,
+                                                 .flops = w->flops,
+                                                 .bytes = w->bytes,
+                                                 .product = w->product};
 }
 
 /* --- the entries --- */
@@ -223,15 +254,24 @@ static void note(struct profile *p, enum profile_op op, double began, double end
       (struct device *d, const struct kern_adamw *a), (d, a))
 /* clang-format on */
 
-#define X(entry, op, does, parameters, arguments)         \
-    static void timed_##entry parameters                  \
-    {                                                     \
-        struct profile *profile = owner(d);               \
-        double began = clock_seconds();                   \
-        profile->inner->entry arguments;                  \
-        double ended = clock_seconds();                   \
-        struct work work = does;                          \
-        note(profile, PROFILE_##op, began, ended, &work); \
+static void name_range(struct device *d, const char *name)
+{
+    if (d->k->range) d->k->range(d, name);
+}
+
+#define X(entry, op, does, parameters, arguments)                \
+    static void timed_##entry parameters                         \
+    {                                                            \
+        struct profile *profile = owner(d);                      \
+        struct profile_queued q = {.first = queued(profile, d)}; \
+        double began = clock_seconds();                          \
+        name_range(d, #entry);                                   \
+        profile->inner->entry arguments;                         \
+        name_range(d, NULL);                                     \
+        double ended = clock_seconds();                          \
+        struct work work = does;                                 \
+        q.last = queued(profile, d);                             \
+        note(profile, PROFILE_##op, began, ended, q, &work);     \
     }
 ENTRIES(X)
 #undef X
@@ -245,10 +285,16 @@ static struct profile *attached(const struct device *d)
 
 enum status profile_attach(struct profile *p, struct device *d, struct err *e)
 {
-    enum { ROOM = 1024 };
-    *p = (struct profile){.inner = d->k, .table = *d->k, .room = ROOM};
-    p->calls = mem_calloc(p->room, sizeof *p->calls);
-    if (!p->calls) return err_set(e, ERR_MEMORY, "no memory for a profile");
+    *p = (struct profile){.inner = d->k, .table = *d->k};
+    void *calls = NULL;
+    if (!make_room(p, &calls, &p->room, 1, sizeof *p->calls))
+        return err_set(e, ERR_MEMORY, "no memory for a profile");
+    p->calls = calls;
+    enum status status = d->k->trace ? d->k->trace(d, 1, e) : OK;
+    if (status) {
+        profile_free(p);
+        return status;
+    }
 #define X(entry, op, does, parameters, arguments) p->table.entry = timed_##entry;
     ENTRIES(X)
 #undef X
@@ -258,14 +304,24 @@ enum status profile_attach(struct profile *p, struct device *d, struct err *e)
 
 void profile_detach(struct profile *p, struct device *d)
 {
-    if (d->k == &p->table) d->k = p->inner;
+    struct err ignored = {0};
+    if (d->k != &p->table) return;
+    d->k = p->inner;
+    if (d->k->trace && d->k->trace(d, 0, &ignored)) p->failed = 1;
 }
 
 void profile_free(struct profile *p)
 {
     mem_free(p->calls);
+    mem_free(p->scopes);
+    mem_free(p->spans);
     *p = (struct profile){0};
 }
+
+void profile_set_step(struct profile *p, int32_t step) { p->step = step; }
+int profile_has_clock(const struct profile *p) { return p->inner && p->inner->trace; }
+
+/* --- the host's --- */
 
 double profile_begin(const struct device *d) { return attached(d) ? clock_seconds() : 0; }
 
@@ -273,7 +329,96 @@ void profile_end(const struct device *d, enum profile_op op, double began)
 {
     struct profile *p = attached(d);
     struct work none = {0};
-    if (p) note(p, op, began, clock_seconds(), &none);
+    if (!p) return;
+    size_t now = queued(p, d);
+    note(p, op, began, clock_seconds(), (struct profile_queued){now, now}, &none);
+}
+
+static void begin_scope(struct profile *p, const struct device *d, enum profile_scope scope,
+                        int32_t number)
+{
+    void *scopes = p->scopes;
+    size_t now = queued(p, d);
+    if (!make_room(p, &scopes, &p->scope_room, p->num_scopes + 1, sizeof *p->scopes)) return;
+    p->scopes = scopes;
+    if (p->depth < PROFILE_DEPTH) p->open[p->depth] = p->num_scopes;
+    p->scopes[p->num_scopes++] =
+        (struct profile_scoped){scope, number, p->step, clock_seconds(), 0, {now, now}};
+}
+
+void profile_enter(struct device *d, enum profile_scope scope, int32_t number)
+{
+    struct profile *p = attached(d);
+    if (d->k->range) {
+        char name[32];
+        if (number < 0)
+            snprintf(name, sizeof name, "%s", scope_texts[scope]);
+        else
+            snprintf(name, sizeof name, "%s %d", scope_texts[scope], (int)number);
+        d->k->range(d, name);
+    }
+    if (!p) return;
+    begin_scope(p, d, scope, number);
+    p->depth++;
+}
+
+void profile_leave(struct device *d)
+{
+    struct profile *p = attached(d);
+    name_range(d, NULL);
+    if (!p || !p->depth || --p->depth >= PROFILE_DEPTH || p->failed) return;
+    struct profile_scoped *s = &p->scopes[p->open[p->depth]];
+    s->seconds = clock_seconds() - s->began;
+    s->queued.last = queued(p, d);
+}
+
+void profile_segments(const struct device *d, const struct segment *segments, int32_t count)
+{
+    struct profile *p = attached(d);
+    if (!p) return;
+    p->segments = segments;
+    p->num_segments = count;
+}
+
+/* --- the device's --- */
+
+/* A call's time is that of its work in the compute stream; what comes in beside it costs nothing
+ * while it does. */
+static void take_times(struct profile *p)
+{
+    for (; p->collected < p->count; p->collected++) {
+        struct profile_call *c = &p->calls[p->collected];
+        if (profile_op_of_host(c->op)) continue;
+        c->seconds = 0;
+        for (size_t i = c->queued.first; i < c->queued.last; i++)
+            if (!p->spans[i].copy) c->seconds += p->spans[i].seconds;
+    }
+}
+
+/* Work in one stream is one after the other; the clock's last digit may say otherwise. */
+static void order_spans(struct kern_span *spans, size_t count)
+{
+    double ends[2] = {0, 0};
+    for (struct kern_span *s = spans; s < spans + count; s++) {
+        double *end = &ends[s->copy != 0];
+        if (s->began < *end) s->began = *end;
+        *end = s->began + s->seconds;
+    }
+}
+
+enum status profile_collect(struct profile *p, struct device *d, struct err *e)
+{
+    if (!p->inner->trace) return OK;
+    size_t more = p->inner->trace_count(d);
+    void *spans = p->spans;
+    int fits = make_room(p, &spans, &p->span_room, p->num_spans + more, sizeof *p->spans);
+    p->spans = spans;
+    if (!fits) return err_set(e, ERR_MEMORY, "no memory for a profile");
+    TRY(p->inner->trace_read(d, p->spans + p->num_spans, e));
+    p->num_spans += more;
+    order_spans(p->spans, p->num_spans);
+    take_times(p);
+    return OK;
 }
 
 /* --- sums --- */
@@ -283,15 +428,44 @@ void profile_sum(const struct profile *p, const struct profile_rates *r, struct 
     double computing[NUM_PROFILE_OPS] = {0};
     memset(rows, 0, NUM_PROFILE_OPS * sizeof *rows);
     for (const struct profile_call *c = p->calls; c < p->calls + p->count; c++) {
+        if (c->step < 0) continue;
         struct profile_row *row = &rows[c->op];
         double compute = r->flops > 0 ? c->flops / r->flops : 0;
         double move = r->bytes > 0 ? c->bytes / r->bytes : 0;
         row->calls++;
         row->seconds += c->seconds;
+        row->host += c->host;
         row->flops += c->flops;
         row->bytes += c->bytes;
         row->floor += compute > move ? compute : move;
         if (compute > move) computing[c->op] += compute;
     }
     for (int i = 0; i < NUM_PROFILE_OPS; i++) rows[i].arithmetic = 2 * computing[i] > rows[i].floor;
+}
+
+/* The row of this kind, a new one, or the last where there is no room. */
+static struct profile_kernel *kernel_row(struct profile_kernel *rows, size_t *count, size_t room,
+                                         enum profile_op op, const char *name)
+{
+    for (size_t i = 0; i < *count; i++)
+        if (rows[i].op == op && !strcmp(rows[i].name, name)) return &rows[i];
+    if (*count + 1 >= room) {
+        op = NUM_PROFILE_OPS;
+        name = "others";
+    }
+    if (*count == room) return &rows[room - 1];
+    rows[*count] = (struct profile_kernel){.op = op, .name = name};
+    return &rows[(*count)++];
+}
+
+size_t profile_kernels(const struct profile *p, struct profile_kernel *out, size_t room)
+{
+    size_t count = 0;
+    for (const struct profile_call *c = p->calls; c < p->calls + p->collected; c++)
+        for (size_t i = c->queued.first; c->step >= 0 && room && i < c->queued.last; i++) {
+            struct profile_kernel *k = kernel_row(out, &count, room, c->op, p->spans[i].name);
+            k->count++;
+            k->seconds += p->spans[i].seconds;
+        }
+    return count;
 }

@@ -52,7 +52,9 @@ static void copy(struct device *d, void *to, const void *from, size_t bytes,
     struct cuda_state *s = cuda_state(d);
     cuda_note(d, cudaEventRecord(s->copies.ready, s->compute), "copies");
     cuda_note(d, cudaStreamWaitEvent(s->copy, s->copies.ready, 0), "copies");
+    cuda_trace_begin(d, s->copy, kind == cudaMemcpyDeviceToHost ? "offload" : "bring back");
     cuda_note(d, cudaMemcpyAsync(to, from, bytes, kind, s->copy), "copies");
+    cuda_trace_end(d);
     cuda_note(d, cudaEventRecord(s->copies.copied, s->copy), "copies");
 }
 

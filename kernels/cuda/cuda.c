@@ -56,8 +56,10 @@ static enum status find_device(struct cuda_state *s, struct err *e)
 static void cuda_close(struct device *d)
 {
     struct cuda_state *s = cuda_state(d);
+    struct err ignored = {0};
     if (!s) return;
     if (s->compute) (void)cudaStreamSynchronize(s->compute);
+    (void)cuda_trace(d, 0, &ignored);
     gemm_close(d);
     cuda_staging_close(&s->staging);
     cuda_copies_close(&s->copies);
@@ -138,6 +140,10 @@ const struct kernels kernels_cuda = {
     .copy_wait = cuda_copy_wait,
     .sample = cuda_sample,
     .check = cuda_check,
+    .trace = cuda_trace,
+    .trace_count = cuda_trace_count,
+    .trace_read = cuda_trace_read,
+    .range = cuda_range,
     .embedding_forward = cuda_embedding_forward,
     .embedding_backward = cuda_embedding_backward,
     .norm_forward = cuda_norm_forward,

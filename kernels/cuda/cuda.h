@@ -46,8 +46,11 @@ struct cuda_copies {
     cudaEvent_t copied; /* all copies begun so far are over */
 };
 
+struct cuda_trace; /* trace.c */
+
 struct cuda_state {
     cudaStream_t compute, copy;
+    struct cuda_trace *trace; /* NULL: nobody wants to know */
     void *workspace; /* CUDA_WORKSPACE bytes, the compute stream's: for split products, and for sums
                         in two stages by entries that are given no scratch */
     struct gemm_engine *gemm;
@@ -90,6 +93,17 @@ void cuda_host_release(struct device *d, void *p, size_t bytes);
 void cuda_copy_out(struct device *d, void *to, const void *from, size_t bytes);
 void cuda_copy_in(struct device *d, void *to, const void *from, size_t bytes);
 void cuda_copy_wait(struct device *d);
+
+/* --- trace.c: where the device's time goes; contracts of the first four in kernels.h --- */
+enum status cuda_trace(struct device *d, int on, struct err *e);
+size_t cuda_trace_count(const struct device *d);
+enum status cuda_trace_read(struct device *d, struct kern_span *out, struct err *e);
+void cuda_range(struct device *d, const char *name);
+/* Around each piece of work put into `stream`. Not nested. Next to nothing without a trace. */
+void cuda_trace_begin(struct device *d, cudaStream_t stream, const char *name);
+/* The same for a kernel, by the source text of its launch from the kernel on. */
+void cuda_trace_launch(struct device *d, const char *text);
+void cuda_trace_end(struct device *d);
 
 /* --- cast.cu: `n` elements between fp32 and the device's type --- */
 void cuda_cast_from_float(struct device *d, void *to, const float *from, size_t n);

@@ -214,11 +214,13 @@ void gemm_run(struct device *d, const struct gemm *g)
     struct shape s = shape_of(g);
     cublasStatus_t status = layouts_init(&l, state->gemm->lt, g, &s);
     if (!status) status = choose(state->gemm, &l, &s, &algorithm);
+    gemm_trace(d, g);
     if (!status)
         status = state->gemm->lt->cublasLtMatmul(
             state->gemm->handle, l.operation, &g->alpha, g->b, l.a, g->a, l.b, &g->beta,
             g->beta != 0 ? g->c0 : g->c, l.c, g->c, l.d, algorithm, state->workspace,
             CUDA_WORKSPACE, state->compute);
+    cuda_trace_end(d);
     layouts_free(&l);
     if (status) cuda_note(d, cudaErrorNotSupported, state->gemm->lt->cublasLtGetStatusName(status));
 }

@@ -33,6 +33,7 @@ struct gemm {
 enum status gemm_open(struct device *d, struct err *e);
 void gemm_close(struct device *d);
 void gemm_run(struct device *d, const struct gemm *g);
+void gemm_trace(struct device *d, const struct gemm *g); /* cuda_trace_begin of this product */
 int gemm_version(const struct device *d); /* the library's, as it counts; 0: emulated */
 
 #ifdef __cplusplus

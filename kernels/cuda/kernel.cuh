@@ -47,12 +47,16 @@
 
 /* --- launches --- */
 
-/* Queues kernel(args) on the compute stream; an error is noted under `what`. */
+/* launch(d, what, kernel, grid, block, shared_bytes, args...) queues kernel(args) on the compute
+ * stream; an error is noted under `what`. */
+#define launch(d, what, ...) launch_named(d, what, #__VA_ARGS__, __VA_ARGS__)
+
 template <class... P, class... A>
-static void launch(struct device *d, const char *what, void (*kernel)(P...), dim3 grid, dim3 block,
-                   size_t shared_bytes, A... args)
+static void launch_named(struct device *d, const char *what, const char *text, void (*kernel)(P...),
+                         dim3 grid, dim3 block, size_t shared_bytes, A... args)
 {
     struct cuda_state *s = cuda_state(d);
+    cuda_trace_launch(d, text);
 #ifdef CUDA_EMU
     (void)what;
     std::tuple<P...> values(static_cast<P>(args)...);
@@ -70,6 +74,7 @@ static void launch(struct device *d, const char *what, void (*kernel)(P...), dim
     kernel<<<grid, block, shared_bytes, s->compute>>>(static_cast<P>(args)...);
     cuda_note(d, cudaGetLastError(), what);
 #endif
+    cuda_trace_end(d);
 }
 
 static inline int32_t blocks_of(int64_t n, int64_t each)

@@ -60,7 +60,9 @@ static void *stage(struct device *d, const void *from, size_t bytes)
     memcpy(pinned, from, bytes);
     s->used += (bytes + ALIGN - 1) / ALIGN * ALIGN;
     if (s->used > CUDA_HALF_BYTES) s->used = CUDA_HALF_BYTES;
+    cuda_trace_begin(d, c->copy, "copy in");
     cuda_note(d, cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyHostToDevice, c->copy), "upload");
+    cuda_trace_end(d);
     cuda_note(d, cudaEventRecord(s->copied[s->half], c->copy), "upload");
     cuda_note(d, cudaStreamWaitEvent(c->compute, s->copied[s->half], 0), "upload");
     return device;
@@ -79,10 +81,12 @@ void cuda_upload(struct device *d, void *to, const void *from, size_t bytes)
     for (size_t done = 0; done < bytes;) {
         size_t n = stage_room(d, bytes - done);
         void *device = stage(d, (const char *)from + done, n);
+        cuda_trace_begin(d, cuda_state(d)->compute, "copy into place");
         cuda_note(d,
                   cudaMemcpyAsync((char *)to + done, device, n, cudaMemcpyDeviceToDevice,
                                   cuda_state(d)->compute),
                   "upload");
+        cuda_trace_end(d);
         stage_done(d);
         done += n;
     }
@@ -111,10 +115,12 @@ void cuda_download(struct device *d, void *to, const void *from, size_t bytes)
     for (size_t done = 0; done < bytes;) {
         size_t n = bytes - done < CUDA_HALF_BYTES ? bytes - done : CUDA_HALF_BYTES;
         cuda_note(d, cudaEventSynchronize(s->arrived[s->half]), "download");
+        cuda_trace_begin(d, c->compute, "copy out");
         cuda_note(d,
                   cudaMemcpyAsync(s->pinned[s->half], (const char *)from + done, n,
                                   cudaMemcpyDeviceToHost, c->compute),
                   "download");
+        cuda_trace_end(d);
         cuda_note(d, cudaStreamSynchronize(c->compute), "download");
         memcpy((char *)to + done, s->pinned[s->half], n);
         done += n;
@@ -172,13 +178,18 @@ void cuda_copy_rows(struct device *d, void *to, size_t to_stride, const void *fr
                     size_t from_stride, int32_t rows, size_t row_bytes)
 {
     if (rows <= 0 || !row_bytes) return;
+    cuda_trace_begin(d, cuda_state(d)->compute, "copy of rows");
     cuda_note(d,
               cudaMemcpy2DAsync(to, to_stride, from, from_stride, row_bytes, (size_t)rows,
                                 cudaMemcpyDeviceToDevice, cuda_state(d)->compute),
               "copy of rows");
+    cuda_trace_end(d);
 }
 
 void cuda_zero(struct device *d, void *p, size_t bytes)
 {
-    if (bytes) cuda_note(d, cudaMemsetAsync(p, 0, bytes, cuda_state(d)->compute), "zero");
+    if (!bytes) return;
+    cuda_trace_begin(d, cuda_state(d)->compute, "zeros");
+    cuda_note(d, cudaMemsetAsync(p, 0, bytes, cuda_state(d)->compute), "zero");
+    cuda_trace_end(d);
 }

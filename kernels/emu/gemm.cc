@@ -76,5 +76,7 @@ void gemm_run(struct device *d, const struct gemm *g)
     assert(g->K > 0 || (g->beta == 1 && g->c == g->c0 && !g->bias));
     if (g->K <= 0) return;
     struct gemm copy = *g;
+    gemm_trace(d, g);
     emu_enqueue(cuda_state(d)->compute, [copy] { multiply(copy); });
+    cuda_trace_end(d);
 }

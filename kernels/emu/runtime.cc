@@ -282,4 +282,22 @@ const char *cudaGetErrorString(cudaError_t error)
     }
 }
 
+/* --- ranges --- */
+
+static int ranges;
+
+int nvtxRangePushA(const char *name)
+{
+    if (!name || !*name) emu::fail("a range without a name");
+    return ranges++;
+}
+
+int nvtxRangePop(void)
+{
+    if (!ranges) emu::fail("a range ends that nobody began");
+    return --ranges;
+}
+
+int emu_ranges(void) { return ranges; }
+
 void emu_set_seed(uint64_t seed) { emu::set_seed(seed); }

@@ -79,6 +79,11 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
                               cudaStream_t s);
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s);
 
+/* NVTX's ranges: counted, and the end of one that nobody began is a fault. */
+int nvtxRangePushA(const char *name);
+int nvtxRangePop(void);
+int emu_ranges(void); /* open now */
+
 /* Seeds the schedule of blocks, threads and streams; 0: blocks in order. */
 void emu_set_seed(uint64_t seed);
 

@@ -7,7 +7,9 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "run/step_profile.h"
+#include "run/trace_file.h"
 #include "support/check.h"
+#include "support/check_trace.h"
 #include "support/run_binary.h"
 #include "support/tiny_run.h"
 
@@ -84,6 +86,29 @@ static void check_file(int64_t *products)
     json_decref(o);
 }
 
+/* What happened when, in one track; an evaluation and a checkpoint between the steps are in it and
+ * in no sum. */
+static void check_when(int recomputed)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/out/" TRACE_FILE, dir);
+    json_t *t = check_trace(path);
+    for (int step = 2; step <= 4; step++) {
+        char name[16];
+        snprintf(name, sizeof name, "step %d", step);
+        assert_int_equal(trace_count(t, "host", name, NULL), 1);
+    }
+    assert_int_equal(trace_count(t, "host", "forward", NULL), 3);
+    assert_true(trace_count(t, "host", "block 0", "forward") >= 3);
+    assert_true(trace_count(t, "host", "attention backward", "block 1") >= 3);
+    assert_true(trace_count(t, "host", "AdamW", "optimiser") >= 3);
+    assert_int_equal(trace_count(t, "host", "data: documents to a micro-batch", "data"), 3);
+    assert_int_equal(trace_count(t, "host", "recompute", "backward") > 0, recomputed);
+    assert_true(trace_count(t, "host", "metrics", "step 2") > 0);
+    assert_int_equal(trace_count(t, "compute stream", "forward", NULL), 0);
+    json_decref(t);
+}
+
 static void test_profile(void **state)
 {
     struct ran r;
@@ -94,7 +119,8 @@ static void test_profile(void **state)
     assert_string_equal(r.out, "");
     ran_free(&r);
     read_weights(&plain);
-    r = run_cria(NULL, "train", config, "logging_steps=1", "seed=1", "--profile", "3", NULL);
+    r = run_cria(NULL, "train", config, "logging_steps=1", "seed=1", "gradient_checkpointing=full",
+                 "--profile", "3", NULL);
     CHECK_EXIT(&r, 0);
     CHECK_HAS(r.out, "profile of 3 steps");
     CHECK_HAS(r.out, "linear backward, by weight");
@@ -106,6 +132,7 @@ static void test_profile(void **state)
     buf_free(&plain);
     buf_free(&profiled);
     check_file(&full);
+    check_when(1);
     r = run_cria(NULL, "train", config, "finetuning=lora", "gradient_checkpointing=none",
                  "--profile=3", NULL);
     CHECK_EXIT(&r, 0);
@@ -113,6 +140,12 @@ static void test_profile(void **state)
     ran_free(&r);
     check_file(&lora);
     assert_true(lora > 0 && full > lora);
+    check_when(0);
+    r = run_cria(NULL, "train", config, "gradient_checkpointing=full", "save_steps=2", "val_size=1",
+                 "eval_steps=2", "--profile=3", NULL);
+    CHECK_EXIT(&r, 0);
+    ran_free(&r);
+    check_file(&full);
 }
 
 static void test_errors(void **state)

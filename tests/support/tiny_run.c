@@ -119,6 +119,12 @@ static void on_log(void *context, const struct train_log *log)
     if (t->num_steps == w->stop_after) w->stop = 1;
 }
 
+static void on_profile(void *context, const char *table)
+{
+    const struct watching *w = context;
+    snprintf(w->t->profile, sizeof w->t->profile, "%s", table);
+}
+
 /* A key given again replaces the former one. */
 static size_t split(char *text, const char **items)
 {
@@ -137,7 +143,11 @@ void tiny_train(struct tiny *t, const char *out, const char *overrides, int stop
     static struct session session;
     struct config config = {0};
     struct watching w = {.t = t, .stop_after = stop_after};
-    struct train_observer o = {.context = &w, .logged = on_log, .stop = &w.stop};
+    struct train_observer o = {.context = &w,
+                               .logged = on_log,
+                               .profile_steps = t->profile_steps,
+                               .profiled = on_profile,
+                               .stop = &w.stop};
     char text[2048];
     const char *items[MOST_OVERRIDES];
     snprintf(text, sizeof text,

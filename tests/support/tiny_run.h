@@ -18,7 +18,9 @@
 struct tiny {
     char dir[64];                                    /* temporary; data.jsonl, ... lie in it */
     void (*each_step)(struct tiny *t, int64_t step); /* told behind every log line; NULL: nobody */
+    int64_t profile_steps;                           /* run/step_profile.h */
     /* of the last run: */
+    char profile[1 << 14]; /* its table */
     enum status status;
     struct err err;
     int num_steps;

@@ -7,6 +7,7 @@
 #include "autograd/tape_internal.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "kernels/profile.h"
 
 #define ATTR_BYTES ((size_t)256) /* a node on average */
 
@@ -274,7 +275,10 @@ enum status tape_bind(struct tape *t, const struct tape_plan *plan, void *step, 
 static void tell(const struct tape *t, int entering, int32_t region, enum tape_pass pass)
 {
     void (*hook)(void *, int32_t, enum tape_pass) = entering ? t->hooks.enter : t->hooks.leave;
-    if (hook && region >= 0) hook(t->hooks.context, region, pass);
+    if (region < 0) return;
+    if (entering) profile_enter(t->device, SCOPE_block, region);
+    if (hook) hook(t->hooks.context, region, pass);
+    if (!entering) profile_leave(t->device);
 }
 
 /* The inputs of region r that go to the host, down or up, beside what is queued from here on. */
@@ -295,6 +299,7 @@ static int is_offloaded(const struct tape *t, int32_t r) { return t->regions[r].
 
 void tape_forward(struct tape *t)
 {
+    profile_enter(t->device, SCOPE_forward, -1);
     for (int32_t i = 0; i < t->num_nodes; i++) {
         struct node *n = &t->nodes[i];
         int32_t r = n->region;
@@ -309,19 +314,23 @@ void tape_forward(struct tape *t)
             tell(t, 0, r, PASS_FORWARD);
         }
     }
+    profile_leave(t->device);
 }
 
 /* What the backward of node `at` wants made again. */
 static void run_again(struct tape *t, int32_t at)
 {
     int32_t r = t->nodes[at].region;
+    int any = 0;
     if (r < 0) return;
     for (int32_t i = t->regions[r].first; i < t->regions[r].last; i++) {
         struct node *n = &t->nodes[i];
         if (t->again_at[i] != at) continue;
+        if (!any++) profile_enter(t->device, SCOPE_recompute, -1);
         point_data(t, n, 1);
         n->op->forward(t, n);
     }
+    if (any) profile_leave(t->device);
 }
 
 /* Its inputs are there, those of the region before it on their way, and of a full one all that is
@@ -360,6 +369,7 @@ void tape_backward(struct tape *t, struct tensor *root, float *seed)
     assert(root && root->element == ELEMENT_FLOAT && t->with_backward && t->plan);
     for (int32_t i = 0; i < t->num_tensors; i++) t->tensors[i].grad_set = 0;
     root->grad = seed;
+    profile_enter(t->device, SCOPE_backward, -1);
     for (int32_t i = t->num_nodes - 1; i >= 0; i--) {
         struct node *n = &t->nodes[i];
         int32_t r = n->region;
@@ -372,4 +382,5 @@ void tape_backward(struct tape *t, struct tensor *root, float *seed)
         }
         if (i == 0 || t->nodes[i - 1].region != r) tell(t, 0, r, PASS_BACKWARD);
     }
+    profile_leave(t->device);
 }

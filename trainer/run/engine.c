@@ -358,25 +358,31 @@ static void upload(struct engine *g, void *to, const void *from, int64_t count, 
 static void upload_batch(struct engine *g, const struct batch *b)
 {
     const struct engine_batch *d = &g->on_device;
+    profile_segments(&g->device, b->segments, b->num_segments);
+    profile_enter(&g->device, SCOPE_upload, -1);
     upload(g, d->ids, b->ids, b->N, sizeof *d->ids);
     upload(g, d->positions, b->positions, b->N, sizeof *d->positions);
     upload(g, d->documents, b->keys, b->N, sizeof *d->documents);
     upload(g, d->rows, b->rows, b->S, sizeof *d->rows);
     upload(g, d->targets, b->targets, b->S, sizeof *d->targets);
     upload(g, d->segments, b->segments, b->num_segments, sizeof *d->segments);
-    if (!d->slots) return;
-    rows_find(&g->rows, b->ids, b->N, g->host_slots);
-    upload(g, d->slots, g->host_slots, b->N, sizeof *d->slots);
+    if (d->slots) {
+        rows_find(&g->rows, b->ids, b->N, g->host_slots);
+        upload(g, d->slots, g->host_slots, b->N, sizeof *d->slots);
+    }
+    profile_leave(&g->device);
 }
 
 static void collect(struct engine *g, const struct batch *b, const struct head_result *r,
                     struct cross_entropy_sums *sums)
 {
     size_t s = (size_t)b->S;
+    profile_enter(&g->device, SCOPE_metrics, -1);
     g->device.k->download(&g->device, g->host_floats, r->logp->data, s * sizeof(float));
     g->device.k->download(&g->device, g->host_hits, r->hit->data, s);
     cross_entropy_add(sums, g->options.reduction, g->host_floats, g->host_hits, NULL, b->weights,
                       b->S);
+    profile_leave(&g->device);
 }
 
 enum status engine_train(struct engine *g, const struct batch *b, uint64_t seed, int64_t step,
@@ -418,6 +424,7 @@ static void collect_scores(struct engine *g, const struct batch *b, const struct
 {
     size_t s = (size_t)b->S;
     const struct kernels *k = g->device.k;
+    profile_enter(&g->device, SCOPE_metrics, -1);
     k->download(&g->device, g->host_floats, r->logp->data, s * sizeof(float));
     k->download(&g->device, g->host_hits, r->hit->data, s);
     k->download(&g->device, g->host_stats, r->stats->data, (HEAD_SUM_P2 + 1) * s * sizeof(float));
@@ -426,6 +433,7 @@ static void collect_scores(struct engine *g, const struct batch *b, const struct
                                   .mean_logit = g->host_stats + HEAD_MEAN_LOGIT * s,
                                   .entropy = g->host_stats + HEAD_ENTROPY * s,
                                   .sum_p2 = g->host_stats + HEAD_SUM_P2 * s};
+    profile_leave(&g->device);
 }
 
 enum status engine_score(struct engine *g, const struct batch *b, int backward, uint64_t seed,
@@ -487,10 +495,15 @@ enum status engine_reference(struct engine *g, const struct batch *b, struct err
 enum status engine_update(struct engine *g, const struct adamw_options *o, double lr, int64_t t,
                           double divisor, double *grad_norm, struct err *e)
 {
-    TRY(optimizer_step(&g->device, &g->params, o, lr, t, divisor, g->scratch_base, grad_norm, e));
-    optimizer_clear_gradients(&g->device, &g->params);
-    engine_refresh(g);
-    return OK;
+    profile_enter(&g->device, SCOPE_optimiser, -1);
+    enum status status =
+        optimizer_step(&g->device, &g->params, o, lr, t, divisor, g->scratch_base, grad_norm, e);
+    if (!status) {
+        optimizer_clear_gradients(&g->device, &g->params);
+        engine_refresh(g);
+    }
+    profile_leave(&g->device);
+    return status;
 }
 
 void engine_refresh(struct engine *g)

@@ -16,7 +16,9 @@
 #include "run/metrics.h"
 #include "run/report.h"
 #include "run/sidecar.h"
+#include "run/step_profile.h"
 #include "run/tensorboard.h"
+#include "run/trace_file.h"
 #include "run/weights.h"
 
 #define STATE_FILE "state.safetensors"
@@ -514,6 +516,8 @@ static const char *const left_by_a_run[] = {
     RESOLVED_FILE,
     REPORT_FILE,
     ANSWERS_FILE,
+    STEP_PROFILE_FILE,
+    TRACE_FILE,
 };
 
 /* The event files of a run, and their directory if nothing else is in it. */

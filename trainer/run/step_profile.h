@@ -5,12 +5,20 @@
  *
  *   {"steps", "seconds": of each step, "tokens", "threads", "device",
  *    "gemm_flops", "copy_bytes": a second, measured behind the steps,
- *    "ops": [{"op", "text", "calls", "seconds", "share", "flops", "bytes", "floor_seconds",
- *             "floor": "arithmetic" or "bytes", "floor_share"}, ...]      over all N steps
- *    "unaccounted_seconds",
+ *    "clock": whose it is, "host" or "device",
+ *    "ops": [{"op", "text", "calls", "seconds", "host_seconds", "share", "flops", "bytes",
+ *             "floor_seconds", "floor": "arithmetic" or "bytes", "floor_share",
+ *             "beside": the host's, beside the device's work}, ...]      over all N steps
+ *    "kernels": what ops consist of, where the device tells: [{"op", "name", "count", "seconds"}],
+ *    "unaccounted_seconds": of a device with a clock: its compute stream had nothing to do,
  *    "products": the base products of the first of them in their order, as struct profile_product:
  *                [{"op", "N", "I", "O", "chunk", "words", "accumulate", "ldx", "ldy", "x", "w",
  * "y", "dx", "dw"}, ...], operands by address; kernels/bench/replay.c runs them alone}
+ *
+ * Beside it profile-trace.json shows when what happened (trace_file.h). What evaluations and
+ * checkpoints between the steps do is in there, and in no sum. On a device with a clock of its own
+ * (kernels/profile.h) each step is waited for, and the events around its kernels cost a microsecond
+ * or two each.
  */
 #ifndef CRIA_RUN_STEP_PROFILE_H
 #define CRIA_RUN_STEP_PROFILE_H

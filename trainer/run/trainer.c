@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "kernels/profile.h"
 #include "run/evaluate.h"
 #include "run/journal.h"
 #include "run/save.h"
@@ -70,9 +71,11 @@ static enum status run_micro_batches(struct loop *l, int64_t step, const struct 
     suspects_clear(&l->suspects);
     for (int32_t m = 0; m < plan->micro_batches; m++) {
         struct batch b;
+        profile_enter(&s->engine.device, SCOPE_load, -1);
         double began = profile_begin(&s->engine.device);
         TRY(loader_batch(s->train_loader, step, m, &b, e));
         profile_end(&s->engine.device, PROFILE_data, began);
+        profile_leave(&s->engine.device);
         TRY(s->aligns ? run_preferences(l, step, plan, &b, sums, e)
                       : run_texts(l, step, &b, sums, e));
         suspects_add(&l->suspects, &b, s->engine.host_floats);
@@ -285,7 +288,9 @@ static enum status evaluate(struct loop *l, int *improved, struct err *e)
 {
     struct eval_log log;
     double began = clock_seconds();
+    profile_enter(&l->s->engine.device, SCOPE_evaluation, -1);
     TRY(trainer_evaluate(l->s, &log, e));
+    profile_leave(&l->s->engine.device);
     TRY(save_tolerate(l->s, metrics_append_eval(l->metrics, &log, e), e));
     journal_eval(&l->journal, &log);
     journal_show(&l->journal);
@@ -310,7 +315,9 @@ static enum status save_now(struct loop *l, int *saved, struct err *e)
 {
     char path[IO_PATH_MAX];
     double began = clock_seconds();
+    profile_enter(&l->s->engine.device, SCOPE_checkpoint, -1);
     enum status status = save_checkpoint(l->s, path, sizeof path, e);
+    profile_leave(&l->s->engine.device);
     *saved = !status;
     TRY(save_tolerate(l->s, status, e));
     journal_show(&l->journal);
@@ -353,10 +360,12 @@ static enum status run_all(struct loop *l, struct err *e)
     while (s->done < s->total_steps && !best_out_of_patience(&s->best, s->config)) {
         int64_t before = s->num_tokens;
         TRY(step_profile_begin(&l->profile, s, e));
+        profile_enter(&s->engine.device, SCOPE_step, (int32_t)(s->done + 1));
         TRY(run_step(l, s->done, e));
         double began = profile_begin(&s->engine.device);
         TRY(report_step(l, e));
         profile_end(&s->engine.device, PROFILE_log, began);
+        profile_leave(&s->engine.device);
         TRY(profile_step(l, s->num_tokens - before, e));
         int stop = l->o->stop && *l->o->stop && s->done < s->total_steps;
         TRY(evaluate_and_save(l, stop, e));

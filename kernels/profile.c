@@ -321,6 +321,12 @@ void profile_free(struct profile *p)
 void profile_set_step(struct profile *p, int32_t step) { p->step = step; }
 int profile_has_clock(const struct profile *p) { return p->inner && p->inner->trace; }
 
+const struct kernels *profile_inner(const struct device *d)
+{
+    const struct profile *p = attached(d);
+    return p ? p->inner : d->k;
+}
+
 /* --- the host's --- */
 
 double profile_begin(const struct device *d) { return attached(d) ? clock_seconds() : 0; }

@@ -178,6 +178,9 @@ MUST_CHECK enum status profile_collect(struct profile *p, struct device *d, stru
 /* Whether the device has a clock of its own. */
 int profile_has_clock(const struct profile *p);
 
+/* The table without times; of one that is not attached, its table. */
+const struct kernels *profile_inner(const struct device *d);
+
 /* Around work of the host, of one of the host's ops. Nothing where none is attached. */
 double profile_begin(const struct device *d);
 void profile_end(const struct device *d, enum profile_op op, double began);

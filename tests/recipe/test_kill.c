@@ -31,7 +31,10 @@ static const char *const kinds[][2] = {
     {"finetuning=lora lora_r=4 lora_dropout=0.1 " RUN, "adapter_model.safetensors"},
     {"finetuning=full learning_rate=3e-3 on_spike=skip spike_window=8 spike_zscore=1 " RUN,
      "model.safetensors"},
+    {"finetuning=full learning_rate=3e-3 async_save=true " RUN, "model.safetensors"},
 };
+
+enum { KINDS = sizeof kinds / sizeof *kinds };
 
 static struct tiny tiny;
 static int wanted = 12, kills, inside, starts, finished;
@@ -193,14 +196,14 @@ static void kill_one_run(int kind)
 static void test_kills(void **state)
 {
     (void)state;
-    for (int kind = 0; kind < 2; kind++) {
+    for (int kind = 0; kind < KINDS; kind++) {
         char whole[32];
         snprintf(whole, sizeof whole, "whole-%d", kind);
         assert_true(has_ended(start(whole, kind), 0));
     }
-    for (int round = 0; kills < wanted || inside < wanted / 4 || round < 2; round++) {
+    for (int round = 0; kills < wanted || inside < wanted / 4 || round < KINDS; round++) {
         assert_true(round < 100);
-        kill_one_run(round % 2);
+        kill_one_run(round % KINDS);
     }
     print_message("%d kills, %d of them inside a save; %d runs came to the uninterrupted end\n",
                   kills, inside, finished);

@@ -496,6 +496,54 @@ static void test_disk_full(void **state)
     disk[0] = 0;
 }
 
+/* --- checkpoints written beside training --- */
+
+/* Long enough for whatever is being written to end. */
+static void full_around_4(struct tiny *t, int64_t step)
+{
+    (void)t;
+    if (step == 4) fill_disk();
+    if (step != 5) return;
+    usleep(500000);
+    free_disk();
+}
+
+static void test_async_save(void **state)
+{
+    static const char *const files[] = {
+        "checkpoint-2/model.safetensors", "checkpoint-2/state.safetensors",
+        "checkpoint-2/cria_state.json",   "checkpoint-6/state.safetensors",
+        "checkpoint-6/cria_state.json",   "model.safetensors",
+    };
+    (void)state;
+    train("here", "finetuning=full save_steps=2 async_save=false");
+    CHECK_OK(tiny.status, &tiny.err);
+    train("beside", "finetuning=full save_steps=2 async_save=true");
+    CHECK_OK(tiny.status, &tiny.err);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        assert_true(same("here", "beside", files[i]));
+    json_t *o = read_json("beside/checkpoint-6/trainer_state.json");
+    assert_int_equal(json_array_size(json_object_get(o, "log_history")), 6);
+    json_decref(o);
+
+    tiny.each_step = full_around_4;
+    train("beside_go_on", "finetuning=full save_steps=2 async_save=true on_disk_full=continue");
+    CHECK_OK(tiny.status, &tiny.err);
+    assert_non_null(strstr(warnings, "saving checkpoint-4: "));
+    assert_false(exists("beside_go_on/checkpoint-4"));
+    assert_false(exists("beside_go_on/.checkpoint-4.tmp"));
+    assert_true(same("here", "beside_go_on", "checkpoint-6/state.safetensors"));
+    assert_true(same("here", "beside_go_on", "model.safetensors"));
+
+    tiny.each_step = full_from_3;
+    train("beside_stop", "finetuning=full save_steps=3 async_save=true");
+    free_disk();
+    tiny.each_step = NULL;
+    assert_int_equal(tiny.status, ERR_DISK_FULL);
+    assert_non_null(strstr(tiny.err.message, "saving checkpoint-3"));
+    assert_int_equal(newest("beside_stop"), -1);
+}
+
 /* --- damaged checkpoints --- */
 
 static void cut_file(const char *name)
@@ -539,7 +587,7 @@ int main(void)
         cmocka_unit_test(test_too_many_skips), cmocka_unit_test(test_guard),
         cmocka_unit_test(test_spikes),         cmocka_unit_test(test_best),
         cmocka_unit_test(test_early_stop),     cmocka_unit_test(test_disk_full),
-        cmocka_unit_test(test_short_files),
+        cmocka_unit_test(test_async_save),     cmocka_unit_test(test_short_files),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -217,6 +217,9 @@
       "steps between two checkpoints; epoch: at the end of each; none: only the final model") \
     X(save_total_limit, INT, "0", RANGE(0, 1 << 20), ALWAYS, \
       "checkpoints kept, the newest ones and the best; 0: all") \
+    X(async_save, CHOICE, "auto", WORDS("auto", "true", "false"), ALWAYS, \
+      "write checkpoints from a copy in memory while training goes on; auto: on a GPU, where the " \
+      "copy takes no more than a quarter of the machine's free memory") \
     X(load_best_model_at_end, FLAG, "false", ANY, EVAL_ONLY, \
       "save the weights of the best evaluation, not the last ones; the best gets a checkpoint") \
     X(metric_for_best_model, CHOICE, "eval_loss", \

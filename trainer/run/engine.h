@@ -73,6 +73,7 @@ struct engine {
     struct tape *tape;
     struct tape_plan train_plan, eval_plan, reference_plan, decode_plan;
     struct engine_memory memory;
+    const float *copy; /* where weights.h has put what is saved; NULL: it is on the device */
     struct engine_memory untrained; /* the same but for what training micro-batches need */
     void *run_base, *step_base, *scratch_base, *host_base;
     struct engine_batch { /* device copies of a micro-batch, in the run arena */

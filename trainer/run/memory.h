@@ -27,6 +27,7 @@
     X(graph, "the parameters' names, the tape and its plans")                         \
     X(blas, "the BLAS's workspace and its threads' stacks")                           \
     X(files, "blocks and headers that weights pass through on load and save")         \
+    X(snapshot, "a copy of what is saved, written while training goes on")            \
     X(history, "log lines, read back at every save")                                  \
     X(pinned, "block inputs that wait on the host (gradient_checkpointing: offload)") \
     X(starting, "held for a moment while starting, above what training takes")        \

@@ -177,6 +177,11 @@ static enum status save_trainer_state(struct session *s, const char *dir, struct
     memcpy(state.best_model_checkpoint, best, sizeof best);
     json_decref(state.log_history);
     enum status status = metrics_history(metrics, &state.log_history, e);
+    for (size_t i = json_array_size(state.log_history); !status && i > 0; i--) {
+        json_t *line = json_array_get(state.log_history, i - 1); /* training may be ahead of us */
+        if (json_integer_value(json_object_get(line, "step")) <= s->done) break;
+        json_array_remove(state.log_history, i - 1);
+    }
     if (!status) status = trainer_state_write(&state, path, e);
     trainer_state_free(&state);
     return status;

@@ -4,6 +4,8 @@
  * trainer_state.json, metrics.jsonl, config.resolved.yaml output_dir/checkpoint-N/        the same
  * after N steps, and state.safetensors and cria_state.json, from which the run goes on bit for bit
  *
+ * It may be written by a thread beside training (saver.h): then the session is a copy.
+ *
  * A checkpoint is written aside and renamed (ckpt/commit.h): at any instant the previous one
  * stands whole.
  */

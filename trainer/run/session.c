@@ -12,6 +12,7 @@
 #include "run/preference_config.h"
 #include "run/recompute.h"
 #include "run/save.h"
+#include "run/saver.h"
 #include "run/starting.h"
 #include "run/trained_tokens.h"
 #include "run/weights.h"
@@ -368,6 +369,7 @@ static void foresee(struct session *s)
     size_t lines = (size_t)(s->total_steps / c->logging_steps);
     if (c->eval_steps > 0 && s->eval_loader) lines += (size_t)(s->total_steps / c->eval_steps);
     memory_add(&s->memory, MEMORY_files, weights_memory(&s->engine));
+    memory_add(&s->memory, MEMORY_snapshot, saver_memory(s));
     memory_add(&s->memory, MEMORY_history, lines * LINE_BYTES);
     memory_add(&s->memory, MEMORY_history, journal_memory(s));
     memory_add(&s->memory, MEMORY_reserve, ((size_t)2 << 20) + s->engine.memory.run / 400);

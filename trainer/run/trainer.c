@@ -9,6 +9,7 @@
 #include "run/evaluate.h"
 #include "run/journal.h"
 #include "run/save.h"
+#include "run/saver.h"
 #include "run/step_profile.h"
 #include "run/suspects.h"
 
@@ -32,6 +33,9 @@ struct loop {
     char metrics[IO_PATH_MAX];
     struct journal journal;
     struct step_profile profile;
+    struct saver saver;
+    struct best before; /* the best evaluation but for the one that is being saved for it */
+    int for_best;       /* one is */
 };
 
 /* --- a step --- */
@@ -310,24 +314,56 @@ static int is_due(const struct session *s, int64_t every, int64_t done)
     return every > 0 && done % every == 0;
 }
 
-/* *saved: it is there; a disk that is full may be no reason to stop. */
-static enum status save_now(struct loop *l, int *saved, struct err *e)
+/* A checkpoint has ended, well or not: a disk that is full may be no reason to stop. The best
+ * evaluation has a checkpoint if it is to be loaded; one that could not be saved is not the best.
+ * *saved: it is there. */
+static enum status saved_or_not(struct loop *l, int64_t step, enum status status, const char *path,
+                                int *saved, struct err *e)
 {
-    char path[IO_PATH_MAX];
-    double began = clock_seconds();
-    profile_enter(&l->s->engine.device, SCOPE_checkpoint, -1);
-    enum status status = save_checkpoint(l->s, path, sizeof path, e);
-    profile_leave(&l->s->engine.device);
+    struct best *best = &l->s->best;
     *saved = !status;
+    if (status && l->for_best && best->step == step) *best = l->before;
+    l->for_best = 0;
     TRY(save_tolerate(l->s, status, e));
-    journal_show(&l->journal);
     if (*saved && l->o->saved) l->o->saved(l->o->context, path);
-    l->window.since += clock_seconds() - began;
     return OK;
 }
 
-/* Evaluation, then checkpoint, which holds what the evaluation came to. The best has a checkpoint
- * if it is to be loaded; one that could not be saved is not the best. */
+/* What has become of the one that is written beside training. */
+static enum status collect_saved(struct loop *l, int wait, int *saved, struct err *e)
+{
+    struct saver_result r;
+    *saved = 1;
+    if (!saver_collect(&l->saver, wait, &r, e)) return OK;
+    return saved_or_not(l, r.step, r.status, r.path, saved, e);
+}
+
+static enum status save_here(struct loop *l, int *saved, struct err *e)
+{
+    char path[IO_PATH_MAX];
+    enum status status = save_checkpoint(l->s, path, sizeof path, e);
+    return saved_or_not(l, l->s->done, status, path, saved, e);
+}
+
+/* `for_best`: the best evaluation was `before`, and is now this one. */
+static enum status save_now(struct loop *l, int for_best, const struct best *before, int *saved,
+                            struct err *e)
+{
+    double began = clock_seconds();
+    enum status status;
+    profile_enter(&l->s->engine.device, SCOPE_checkpoint, -1);
+    status = collect_saved(l, 1, saved, e);
+    l->for_best = for_best;
+    l->before = *before;
+    *saved = 1;
+    if (!status) status = l->saver.copy ? saver_start(&l->saver, l->s, e) : save_here(l, saved, e);
+    profile_leave(&l->s->engine.device);
+    journal_show(&l->journal);
+    l->window.since += clock_seconds() - began;
+    return status;
+}
+
+/* Evaluation, then checkpoint, which holds what the evaluation came to. */
 static enum status evaluate_and_save(struct loop *l, int stop, struct err *e)
 {
     struct session *s = l->s;
@@ -337,14 +373,13 @@ static enum status evaluate_and_save(struct loop *l, int stop, struct err *e)
     if (s->eval_loader && (s->done == s->total_steps || is_due(s, c->eval_steps, s->done)))
         TRY(evaluate(l, &improved, e));
     int keep_best = improved && c->load_best_model_at_end;
-    if (stop || keep_best || is_due(s, c->save_steps, s->done)) {
-        TRY(save_now(l, &saved, e));
-        if (stop && !saved)
-            return err_set(e, ERR_DISK_FULL, "stopped after step %lld without a checkpoint of it",
-                           (long long)s->done);
-    }
-    if (keep_best && !saved) s->best = before;
-    return OK;
+    if (!stop && !keep_best && !is_due(s, c->save_steps, s->done)) return OK;
+    TRY(save_now(l, keep_best, &before, &saved, e));
+    if (!stop) return OK;
+    if (saved) TRY(collect_saved(l, 1, &saved, e));
+    if (saved) return OK;
+    return err_set(e, ERR_DISK_FULL, "stopped after step %lld without a checkpoint of it",
+                   (long long)s->done);
 }
 
 static enum status stopped(const struct session *s, struct err *e)
@@ -357,6 +392,7 @@ static enum status stopped(const struct session *s, struct err *e)
 static enum status run_all(struct loop *l, struct err *e)
 {
     struct session *s = l->s;
+    int saved;
     while (s->done < s->total_steps && !best_out_of_patience(&s->best, s->config)) {
         int64_t before = s->num_tokens;
         TRY(step_profile_begin(&l->profile, s, e));
@@ -367,6 +403,7 @@ static enum status run_all(struct loop *l, struct err *e)
         profile_end(&s->engine.device, PROFILE_log, began);
         profile_leave(&s->engine.device);
         TRY(profile_step(l, s->num_tokens - before, e));
+        TRY(collect_saved(l, 0, &saved, e));
         int stop = l->o->stop && *l->o->stop && s->done < s->total_steps;
         TRY(evaluate_and_save(l, stop, e));
         if (stop) return stopped(s, e);
@@ -381,6 +418,8 @@ static enum status run_all(struct loop *l, struct err *e)
 static enum status finish(struct loop *l, struct err *e)
 {
     struct session *s = l->s;
+    int saved;
+    TRY(collect_saved(l, 1, &saved, e));
     if (s->config->load_best_model_at_end && s->best.step >= 0 && s->best.step != s->done) {
         TRY(save_load_best(s, e));
         log_notice("the final model is that of step %lld, the best evaluation",
@@ -391,11 +430,21 @@ static enum status finish(struct loop *l, struct err *e)
     return OK;
 }
 
+/* Behind a run that failed: what is still being written will be there. */
+static void settle(struct loop *l)
+{
+    struct saver_result r;
+    struct err e = {0};
+    if (saver_collect(&l->saver, 1, &r, &e) && r.status) log_warning("%s", e.message);
+    saver_close(&l->saver);
+}
+
 static enum status begin(struct loop *l, struct err *e)
 {
     struct session *s = l->s;
     TRY(step_profile_init(&l->profile, s, l->o->profile_steps, e));
     TRY(io_join(l->metrics, sizeof l->metrics, s->config->output_dir, "metrics.jsonl", e));
+    TRY(saver_open(&l->saver, s, e));
     TRY(save_begin(s, e));
     return metrics_cut(l->metrics, s->done, e);
 }
@@ -412,6 +461,7 @@ enum status trainer_run(struct session *s, const struct train_observer *o, struc
         if (!status) status = finish(&l, e);
         journal_end(&l.journal, status, e);
     }
+    settle(&l);
     step_profile_free(&l.profile, s);
     return status;
 }

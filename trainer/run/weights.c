@@ -197,20 +197,56 @@ enum status weights_fill_rows(struct engine *g, int32_t first, int32_t count, st
 struct fetch {
     struct engine *g;
     const struct param *p;
-    const float *moment; /* NULL: the parameter itself */
+    int part; /* of the state: the parameter itself, a moment */
     char name[PARAM_NAME_MAX + sizeof LORA_PREFIX];
 };
+
+static float *state_part(const struct param *p, int part)
+{
+    return part == 0 ? NULL : part == 1 ? p->m : p->v;
+}
+
+/* From the device. */
+static void fetch(const struct fetch *f, size_t first, size_t count, float *out)
+{
+    struct device *d = &f->g->device;
+    const float *moment = state_part(f->p, f->part);
+    if (moment)
+        d->k->download(d, out, moment + first, count * sizeof *out);
+    else
+        param_fetch(f->p, d, first, count, out);
+}
+
+/* Where a part of p lies in a copy. */
+static size_t place_in_copy(const struct engine *g, const struct param *p, int part)
+{
+    return (size_t)part * g->params.flat_count + p->flat;
+}
 
 static enum status fill(void *context, size_t first, size_t count, float *out, struct err *e)
 {
     const struct fetch *f = context;
-    struct device *d = &f->g->device;
     (void)e;
-    if (f->moment)
-        d->k->download(d, out, f->moment + first, count * sizeof *out);
+    if (f->g->copy && f->p->trainable)
+        memcpy(out, f->g->copy + place_in_copy(f->g, f->p, f->part) + first, count * sizeof *out);
     else
-        param_fetch(f->p, d, first, count, out);
+        fetch(f, first, count, out);
     return OK;
+}
+
+size_t weights_copy_bytes(const struct engine *g)
+{
+    return 3 * g->params.flat_count * sizeof(float);
+}
+
+void weights_copy(struct engine *g, float *to)
+{
+    for (int32_t i = 0; i < g->params.count; i++) {
+        const struct param *p = &g->params.params[i];
+        for (int part = 0; p->trainable && part < 3; part++)
+            fetch(&(struct fetch){.g = g, .p = p, .part = part}, 0, p->n,
+                  to + place_in_copy(g, p, part));
+    }
 }
 
 /* Sources for a writer; `list` is heap, one allocation with what the sources point to. */
@@ -235,15 +271,15 @@ static void list_free(struct source_list *l)
     mem_free(l->fetches);
 }
 
-static void list_add(struct source_list *l, struct engine *g, const struct param *p,
-                     const float *moment, const char *name, const char *suffix, enum file_type type)
+static void list_add(struct source_list *l, struct engine *g, const struct param *p, int part,
+                     const char *name, const char *suffix, enum file_type type)
 {
     struct fetch *f = &l->fetches[l->count];
     struct tensor_source *s = &l->sources[l->count++];
     int vector = (p->flags & PARAM_VECTOR) != 0;
     f->g = g;
     f->p = p;
-    f->moment = moment;
+    f->part = part;
     snprintf(f->name, sizeof f->name, "%s%s", name, suffix);
     *s = (struct tensor_source){.name = f->name,
                                 .type = type,
@@ -260,7 +296,7 @@ static enum status list_params(struct source_list *l, struct engine *g, int adap
     for (int32_t i = 0; i < g->params.count; i++) {
         struct file_names names = names_in(g, i, adapter);
         for (int k = 0; k < names.n; k++)
-            list_add(l, g, &g->params.params[i], NULL, names.name[k], "", type);
+            list_add(l, g, &g->params.params[i], 0, names.name[k], "", type);
     }
     return OK;
 }
@@ -290,11 +326,6 @@ enum status weights_save_adapter(struct engine *g, const char *dir, enum file_ty
 
 static const char *const state_suffixes[3] = {"", ".adam_m", ".adam_v"};
 
-static float *state_part(const struct param *p, int part)
-{
-    return part == 0 ? NULL : part == 1 ? p->m : p->v;
-}
-
 enum status weights_save_state(struct engine *g, const char *path, struct err *e)
 {
     struct source_list l = {0};
@@ -302,7 +333,7 @@ enum status weights_save_state(struct engine *g, const char *path, struct err *e
     for (int32_t i = 0; !s && i < g->params.count; i++) {
         const struct param *p = &g->params.params[i];
         for (int part = 0; p->trainable && part < 3; part++)
-            list_add(&l, g, p, state_part(p, part), p->name, state_suffixes[part], FILE_F32);
+            list_add(&l, g, p, part, p->name, state_suffixes[part], FILE_F32);
     }
     if (!s) s = tensor_file_write(path, l.sources, l.count, e);
     list_free(&l);

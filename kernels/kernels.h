@@ -180,6 +180,8 @@ struct kern_span {
     double began, seconds; /* began: as clock_seconds counts, as nearly as the clocks can be set */
 };
 
+enum { KERN_ANSWERS = 4 };
+
 struct kernels {
     const char *name;
 
@@ -242,6 +244,11 @@ struct kernels {
     /* Waits, hands out all of them in the order of queueing, and forgets them. ERR_DEVICE,
      * ERR_MEMORY (some could not be kept). */
     enum status (*trace_read)(struct device *d, struct kern_span *out, struct err *e);
+    /* `download` in two, so that what is queued behind it is not waited for: the first queues the
+     * copy, the second waits for no more than that and has the bytes. KERN_ANSWERS of them may be
+     * under way, by `slot`. Allocates where there are more bytes than ever before in that slot. */
+    void (*answer_begin)(struct device *d, int slot, const void *from, size_t bytes);
+    void (*answer_end)(struct device *d, int slot, void *host_to, size_t bytes);
     /* Begins a range of this name of the host's doings for the vendor's tools; NULL: ends the
      * innermost. */
     void (*range)(struct device *d, const char *name);

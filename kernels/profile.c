@@ -164,6 +164,10 @@ static void note(struct profile *p, enum profile_op op, double began, double end
       (struct device *d, void *to, const void *from, size_t bytes), (d, to, from, bytes)) \
     X(download, copy, moves(d, 0, 0, (double)bytes / 2), \
       (struct device *d, void *to, const void *from, size_t bytes), (d, to, from, bytes)) \
+    X(answer_begin, copy, moves(d, 0, 0, (double)bytes / 2), \
+      (struct device *d, int slot, const void *from, size_t bytes), (d, slot, from, bytes)) \
+    X(answer_end, copy, moves(d, 0, 0, 0), \
+      (struct device *d, int slot, void *to, size_t bytes), (d, slot, to, bytes)) \
     X(copy_rows, copy, moves(d, 0, 0, (double)rows * (double)row_bytes / 2), \
       (struct device *d, void *to, size_t to_stride, const void *from, size_t from_stride, \
        int32_t rows, size_t row_bytes), \
@@ -295,7 +299,8 @@ enum status profile_attach(struct profile *p, struct device *d, struct err *e)
         profile_free(p);
         return status;
     }
-#define X(entry, op, does, parameters, arguments) p->table.entry = timed_##entry;
+#define X(entry, op, does, parameters, arguments) \
+    if (p->inner->entry) p->table.entry = timed_##entry;
     ENTRIES(X)
 #undef X
     d->k = &p->table;

@@ -63,6 +63,7 @@ static void cuda_close(struct device *d)
     gemm_close(d);
     cuda_staging_close(&s->staging);
     cuda_copies_close(&s->copies);
+    cuda_answers_close(s);
     if (s->workspace) (void)cudaFree(s->workspace);
     if (s->copy) (void)cudaStreamDestroy(s->copy);
     if (s->compute) (void)cudaStreamDestroy(s->compute);
@@ -143,6 +144,8 @@ const struct kernels kernels_cuda = {
     .trace = cuda_trace,
     .trace_count = cuda_trace_count,
     .trace_read = cuda_trace_read,
+    .answer_begin = cuda_answer_begin,
+    .answer_end = cuda_answer_end,
     .range = cuda_range,
     .embedding_forward = cuda_embedding_forward,
     .embedding_backward = cuda_embedding_backward,

@@ -46,6 +46,13 @@ struct cuda_copies {
     cudaEvent_t copied; /* all copies begun so far are over */
 };
 
+/* What is on its way to the host, in pinned memory of its own. */
+struct cuda_answer {
+    char *pinned;
+    size_t size;
+    cudaEvent_t ready;
+};
+
 struct cuda_trace; /* trace.c */
 
 struct cuda_state {
@@ -56,6 +63,7 @@ struct cuda_state {
     struct gemm_engine *gemm;
     struct cuda_staging staging;
     struct cuda_copies copies;
+    struct cuda_answer answers[KERN_ANSWERS];
     cudaError_t failed;    /* the first error of anything queued */
     const char *failed_in; /* and what it was queued for */
     char name[256];        /* of the device */
@@ -79,6 +87,9 @@ enum status cuda_alloc(struct device *d, size_t bytes, void **out, struct err *e
 void cuda_release(struct device *d, void *p, size_t bytes);
 void cuda_upload(struct device *d, void *to, const void *from, size_t bytes);
 void cuda_download(struct device *d, void *to, const void *from, size_t bytes);
+void cuda_answer_begin(struct device *d, int slot, const void *from, size_t bytes);
+void cuda_answer_end(struct device *d, int slot, void *to, size_t bytes);
+void cuda_answers_close(struct cuda_state *s);
 void cuda_upload_floats(struct device *d, void *to, const float *from, size_t n);
 void cuda_download_floats(struct device *d, float *to, const void *from, size_t n);
 void cuda_copy_rows(struct device *d, void *to, size_t to_stride, const void *from,

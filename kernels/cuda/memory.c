@@ -142,6 +142,57 @@ void cuda_download_floats(struct device *d, float *to, const void *from, size_t 
     }
 }
 
+/* --- answers --- */
+
+/* Pinned memory for this many bytes, twice what there was if it is not enough. */
+static cudaError_t answer_room(struct cuda_answer *a, size_t bytes)
+{
+    size_t size = bytes > 2 * a->size ? bytes : 2 * a->size;
+    cudaError_t error =
+        a->ready ? cudaSuccess : cudaEventCreateWithFlags(&a->ready, cudaEventDisableTiming);
+    if (error || bytes <= a->size) return error;
+    if (a->pinned) cudaFreeHost(a->pinned);
+    a->pinned = NULL;
+    a->size = 0;
+    error = cudaHostAlloc((void **)&a->pinned, size, cudaHostAllocDefault);
+    if (!error) a->size = size;
+    return error;
+}
+
+void cuda_answer_begin(struct device *d, int slot, const void *from, size_t bytes)
+{
+    struct cuda_state *c = cuda_state(d);
+    struct cuda_answer *a = &c->answers[slot];
+    cudaError_t error = answer_room(a, bytes);
+    cuda_note(d, error, "answer");
+    if (error) return;
+    cuda_trace_begin(d, c->compute, "copy out");
+    cuda_note(d, cudaMemcpyAsync(a->pinned, from, bytes, cudaMemcpyDeviceToHost, c->compute),
+              "answer");
+    cuda_trace_end(d);
+    cuda_note(d, cudaEventRecord(a->ready, c->compute), "answer");
+}
+
+void cuda_answer_end(struct device *d, int slot, void *to, size_t bytes)
+{
+    struct cuda_answer *a = &cuda_state(d)->answers[slot];
+    if (a->size < bytes) { /* begin has failed, and sync will say so */
+        memset(to, 0, bytes);
+        return;
+    }
+    cuda_note(d, cudaEventSynchronize(a->ready), "answer");
+    memcpy(to, a->pinned, bytes);
+}
+
+void cuda_answers_close(struct cuda_state *s)
+{
+    for (struct cuda_answer *a = s->answers; a < s->answers + KERN_ANSWERS; a++) {
+        if (a->ready) cudaEventDestroy(a->ready);
+        if (a->pinned) cudaFreeHost(a->pinned);
+        *a = (struct cuda_answer){0};
+    }
+}
+
 /* --- on the device --- */
 
 enum status cuda_alloc(struct device *d, size_t bytes, void **out, struct err *e)

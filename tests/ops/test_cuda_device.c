@@ -245,6 +245,37 @@ static void test_copies(void **state)
 }
 
 /* fp32 on the host's side, bf16 on the device's, rounded to the nearest even. */
+/* Each answer is what lay there when it was asked for, whatever is queued behind. */
+static void test_answers(void **state)
+{
+    enum { BYTES = 3000, MORE = 100000 };
+    static unsigned char from[MORE], got[MORE];
+    (void)state;
+    for (uint64_t seed = 0; seed < 5; seed++) {
+        emu_set_seed(seed);
+        struct device d = open_cuda(DTYPE_BF16);
+        unsigned char *x = take(&d, MORE);
+        memset(from, 7, sizeof from);
+        d.k->upload(&d, x, from, BYTES);
+        d.k->answer_begin(&d, 0, x, BYTES);
+        d.k->zero(&d, x, BYTES);
+        d.k->answer_begin(&d, 1, x + 1, BYTES - 1);
+        d.k->answer_end(&d, 0, got, BYTES);
+        assert_memory_equal(got, from, BYTES);
+        d.k->upload(&d, x, from, MORE);
+        d.k->answer_begin(&d, 0, x, MORE); /* more than the slot had room for */
+        d.k->answer_end(&d, 1, got, BYTES - 1);
+        for (int i = 0; i < BYTES - 1; i++) assert_int_equal(got[i], 0);
+        d.k->zero(&d, x, MORE);
+        d.k->answer_end(&d, 0, got, MORE);
+        assert_memory_equal(got, from, MORE);
+        sync(&d);
+        d.k->release(&d, x, MORE);
+        device_close(&d);
+    }
+    emu_set_seed(0);
+}
+
 static void test_floats(void **state)
 {
     enum { N = 1500001 };
@@ -449,6 +480,7 @@ int main(void)
         cmocka_unit_test(test_hidden_nan),
         cmocka_unit_test(test_attention_rules),
         cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_answers),
         cmocka_unit_test(test_floats),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_refusal),

@@ -1,5 +1,6 @@
 #include "run/engine.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -266,6 +267,32 @@ static enum status take_arena(struct engine *g, size_t bytes, const char *name, 
     return OK;
 }
 
+static enum status numbers_create(struct engine *g, struct err *e)
+{
+    const struct loader_limits *t = &g->options.train_limits;
+    size_t rows = (size_t)t->max_rows + 1, supervised = (size_t)t->max_supervised + 1;
+    for (int i = 0; i < 2 && g->options.train && !g->options.pairs; i++) {
+        struct engine_numbers *n = &g->numbers[i];
+        n->logp = mem_calloc(supervised, sizeof *n->logp);
+        n->weights = mem_calloc(supervised, sizeof *n->weights);
+        n->hit = mem_calloc(supervised, sizeof *n->hit);
+        n->rows = mem_calloc(supervised, sizeof *n->rows);
+        n->documents = mem_calloc(rows, sizeof *n->documents);
+        if (!n->logp || !n->weights || !n->hit || !n->rows || !n->documents)
+            return err_set(e, ERR_MEMORY, "no memory for a micro-batch's results");
+    }
+    return OK;
+}
+
+static void numbers_free(struct engine_numbers *n)
+{
+    mem_free(n->logp);
+    mem_free(n->weights);
+    mem_free(n->hit);
+    mem_free(n->rows);
+    mem_free(n->documents);
+}
+
 enum status engine_measure(struct engine *g, struct err *e)
 {
     struct arena arena;
@@ -280,6 +307,7 @@ enum status engine_measure(struct engine *g, struct err *e)
     if (!g->caches || !g->host_floats || !g->host_hits || !g->host_stats || !g->cached ||
         !g->host_slots)
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch's results");
+    TRY(numbers_create(g, e));
     arena_measure(&arena);
     place_run(g, &arena);
     g->memory = (struct engine_memory){.run = arena.used};
@@ -344,6 +372,7 @@ void engine_free(struct engine *g)
     mem_free(g->host_hits);
     mem_free(g->host_stats);
     mem_free(g->host_slots);
+    for (int i = 0; i < 2; i++) numbers_free(&g->numbers[i]);
     device_close(&g->device);
     *g = (struct engine){0};
 }
@@ -385,10 +414,47 @@ static void collect(struct engine *g, const struct batch *b, const struct head_r
     profile_leave(&g->device);
 }
 
-enum status engine_train(struct engine *g, const struct batch *b, uint64_t seed, int64_t step,
-                         struct cross_entropy_sums *sums, struct err *e)
+/* --- training: begun and ended --- */
+
+/* The loader's arrays are the next micro-batch's soon. */
+static void keep_batch(struct engine_numbers *n, const struct batch *b)
+{
+    memcpy(n->documents, b->documents, (size_t)b->N * sizeof *n->documents);
+    memcpy(n->rows, b->rows, (size_t)b->S * sizeof *n->rows);
+    memcpy(n->weights, b->weights, (size_t)b->S * sizeof *n->weights);
+    n->batch = (struct batch){
+        .N = b->N, .S = b->S, .documents = n->documents, .rows = n->rows, .weights = n->weights};
+}
+
+/* Slots of the device's answers: two a micro-batch, which alternate. */
+static int answer_slot(const struct engine_numbers *n, const struct engine *g)
+{
+    return 2 * (int)(n - g->numbers);
+}
+
+/* Lets the numbers come, or takes them where a device has computed when its entries return. */
+static void ask_numbers(struct engine *g, struct engine_numbers *n, const struct head_result *r)
+{
+    struct device *d = &g->device;
+    size_t s = (size_t)n->batch.S;
+    int slot = answer_slot(n, g);
+    profile_enter(d, SCOPE_metrics, -1);
+    if (d->k->answer_begin) {
+        d->k->answer_begin(d, slot, r->logp->data, s * sizeof *n->logp);
+        d->k->answer_begin(d, slot + 1, r->hit->data, s);
+    } else {
+        d->k->download(d, n->logp, r->logp->data, s * sizeof *n->logp);
+        d->k->download(d, n->hit, r->hit->data, s);
+    }
+    profile_leave(d);
+}
+
+enum status engine_train_begin(struct engine *g, const struct batch *b, uint64_t seed, int64_t step,
+                               struct err *e)
 {
     struct tokens tokens = device_tokens(g, b->N, b->num_segments);
+    struct engine_numbers *n = &g->numbers[(g->ended + g->begun) % 2];
+    assert(g->begun < 2);
     upload_batch(g, b);
     cross_entropy_seed(g->options.reduction, b->weights, b->S, g->host_floats);
     upload(g, g->on_device.dlogp, g->host_floats, b->S, sizeof(float));
@@ -398,9 +464,39 @@ enum status engine_train(struct engine *g, const struct batch *b, uint64_t seed,
     struct head_result r = record(g, 1, &tokens, b->S);
     TRY(tape_bind(g->tape, &g->train_plan, g->step_base, g->scratch_base, e));
     profile_end(&g->device, PROFILE_record, began);
+    keep_batch(n, b);
     tape_forward(g->tape);
     tape_backward(g->tape, r.logp, g->on_device.dlogp);
-    collect(g, b, &r, sums);
+    ask_numbers(g, n, &r);
+    g->begun++;
+    return OK;
+}
+
+void engine_train_end(struct engine *g, struct cross_entropy_sums *sums, struct batch *of)
+{
+    struct device *d = &g->device;
+    struct engine_numbers *n = &g->numbers[g->ended];
+    size_t s = (size_t)n->batch.S;
+    int slot = answer_slot(n, g);
+    assert(g->begun > 0);
+    profile_enter(d, SCOPE_metrics, -1);
+    if (d->k->answer_end) {
+        d->k->answer_end(d, slot, n->logp, s * sizeof *n->logp);
+        d->k->answer_end(d, slot + 1, n->hit, s);
+    }
+    cross_entropy_add(sums, g->options.reduction, n->logp, n->hit, NULL, n->weights, n->batch.S);
+    memcpy(g->host_floats, n->logp, s * sizeof *n->logp);
+    profile_leave(d);
+    if (of) *of = n->batch;
+    g->ended = (g->ended + 1) % 2;
+    g->begun--;
+}
+
+enum status engine_train(struct engine *g, const struct batch *b, uint64_t seed, int64_t step,
+                         struct cross_entropy_sums *sums, struct err *e)
+{
+    TRY(engine_train_begin(g, b, seed, step, e));
+    engine_train_end(g, sums, NULL);
     return g->device.k->sync(&g->device, e);
 }
 

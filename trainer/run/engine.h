@@ -73,15 +73,22 @@ struct engine {
     struct tape *tape;
     struct tape_plan train_plan, eval_plan, reference_plan, decode_plan;
     struct engine_memory memory;
-    const float *copy; /* where weights.h has put what is saved; NULL: it is on the device */
     struct engine_memory untrained; /* the same but for what training micro-batches need */
     void *run_base, *step_base, *scratch_base, *host_base;
+    const float *copy;    /* where weights.h has put what is saved; NULL: it is on the device */
     struct engine_batch { /* device copies of a micro-batch, in the run arena */
         int32_t *ids, *positions, *documents, *rows, *targets;
         int32_t *slots; /* NULL: no token is trained by itself */
         float *dlogp;
         struct segment *segments;
     } on_device;
+    struct engine_numbers { /* of a training micro-batch that has begun; heap */
+        struct batch batch; /* N, S, documents, rows and weights of it */
+        float *logp, *weights;
+        uint8_t *hit;
+        int32_t *documents, *rows;
+    } numbers[2];            /* the next to end, and the one behind it */
+    int begun, ended;        /* how many have begun and not ended; which ends next */
     struct tensor *scored;   /* behind engine_score: the log-probabilities on the tape */
     struct kv_cache *caches; /* heap, [num_layers] */
     int32_t cache_length;
@@ -121,6 +128,14 @@ MUST_CHECK enum status engine_touch_products(const struct engine *g, struct devi
  * ERR_DEVICE, ERR_SHAPE (larger than the limits). */
 MUST_CHECK enum status engine_train(struct engine *g, const struct batch *b, uint64_t seed,
                                     int64_t step, struct cross_entropy_sums *sums, struct err *e);
+
+/* The same in two: begin queues everything, end waits for the numbers of the one that began first.
+ * So a second may begin before the first has ended, and the device need not wait in between. *of
+ * (may be NULL): of that micro-batch N, S, documents, rows and weights, for g->host_floats; until
+ * another begins. What failed on the device may be told only later. */
+MUST_CHECK enum status engine_train_begin(struct engine *g, const struct batch *b, uint64_t seed,
+                                          int64_t step, struct err *e);
+void engine_train_end(struct engine *g, struct cross_entropy_sums *sums, struct batch *of);
 
 /* Forward only; no dropout. */
 MUST_CHECK enum status engine_evaluate(struct engine *g, const struct batch *b,

@@ -46,12 +46,22 @@ struct step_sums {
     struct preference_sums preferences;
 };
 
+/* The numbers of the micro-batch that began first. */
+static void end_texts(struct loop *l, struct step_sums *sums)
+{
+    struct batch of;
+    engine_train_end(&l->s->engine, &sums->texts, &of);
+    suspects_add(&l->suspects, &of, l->s->engine.host_floats);
+}
+
+/* Begins a micro-batch, then ends the one before it: the device has work meanwhile. */
 static enum status run_texts(struct loop *l, int64_t step, const struct batch *b,
                              struct step_sums *sums, struct err *e)
 {
     struct session *s = l->s;
-    TRY(engine_train(&s->engine, b, (uint64_t)s->config->seed, step, &sums->texts, e));
+    TRY(engine_train_begin(&s->engine, b, (uint64_t)s->config->seed, step, e));
     l->window.flops += engine_train_flops(&s->engine, b->N, b->S);
+    if (s->engine.begun > 1) end_texts(l, sums);
     return OK;
 }
 
@@ -61,6 +71,7 @@ static enum status run_preferences(struct loop *l, int64_t step, const struct lo
     struct session *s = l->s;
     struct align_train t = {plan, (uint64_t)s->config->seed, step, s->known};
     TRY(align_train(&s->align, &s->engine, b, &t, &sums->preferences, e));
+    suspects_add(&l->suspects, b, s->engine.host_floats);
     sums->texts.tokens += (double)align_reply_tokens(&s->align);
     l->window.flops += engine_train_flops(&s->engine, b->N, b->S);
     if (s->engine.options.reference && !s->known)
@@ -82,8 +93,8 @@ static enum status run_micro_batches(struct loop *l, int64_t step, const struct 
         profile_leave(&s->engine.device);
         TRY(s->aligns ? run_preferences(l, step, plan, &b, sums, e)
                       : run_texts(l, step, &b, sums, e));
-        suspects_add(&l->suspects, &b, s->engine.host_floats);
     }
+    if (!s->aligns && plan->micro_batches) end_texts(l, sums);
     return OK;
 }
 

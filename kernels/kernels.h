@@ -43,8 +43,14 @@ const char *dtype_name(enum dtype t);
 
 /* Which kernels compute attention, where a device has several: its choice; those without
  * instructions of one kind of GPU; flash attention on tensor cores; the same by the instructions of
- * sm_90a (the last two are experimental: not run on a device yet). */
-enum attention_engine { ATTENTION_AUTO, ATTENTION_PLAIN, ATTENTION_FLASH, ATTENTION_HOPPER };
+ * sm_90a; cuDNN's (the last three are experimental: not run on a device yet). */
+enum attention_engine {
+    ATTENTION_AUTO,
+    ATTENTION_PLAIN,
+    ATTENTION_FLASH,
+    ATTENTION_HOPPER,
+    ATTENTION_CUDNN
+};
 
 struct kernels;
 
@@ -103,9 +109,11 @@ struct kern_attention {
                               k and v are a cache and the segment's rows count within it */
     const void *q, *k, *v; /* [N, H*D], [rows, KV*D], [rows, KV*D] */
     int32_t ldq, ldk, ldv, ldo;
-    void *o;    /* [N, H*D] forward writes; backward reads */
-    float *lse; /* [N, H] log-sum-exp of the scaled scores; forward writes (NULL: not
-                   wanted), backward reads */
+    void *o;         /* [N, H*D] forward writes; backward reads */
+    float *lse;      /* [N, H] log-sum-exp of the scaled scores; forward writes (NULL: not
+                        wanted), backward reads */
+    int32_t longest; /* rows of the longest segment, where the host knows it and no segment has a
+                        prefix; else 0, and some engines are not to be had */
 };
 
 struct kern_attention_grad {

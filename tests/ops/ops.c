@@ -226,7 +226,8 @@ static struct kern_attention attention_arguments(struct op_run *r)
                                    .ldv = ld(r, ATT_V),
                                    .ldo = ld(r, ATT_O),
                                    .o = at(r, ATT_O),
-                                   .lse = at(r, ATT_LSE)};
+                                   .lse = at(r, ATT_LSE),
+                                   .longest = segments_longest(r->n.segments, r->n.num_segments)};
 }
 
 static size_t attention_scratch(const struct device *d, struct op_run *r)

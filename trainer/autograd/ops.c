@@ -21,7 +21,7 @@ struct rope_attr {
 struct attention_attr {
     struct attention_shape shape;
     const struct segment *segments;
-    int32_t num_segments;
+    int32_t num_segments, longest;
     struct kv_cache cache; /* k NULL: none */
 };
 
@@ -207,6 +207,7 @@ static struct kern_attention attention_args(const struct node *n)
         .ldo = o->ld,
         .o = o->data,
         .lse = n->out[1] ? n->out[1]->data : NULL,
+        .longest = a->longest,
     };
     args.first_row = a->cache.length; /* so that it counts where a cache has no place yet, too */
     if (a->cache.k) {
@@ -509,7 +510,8 @@ struct tensor *op_attention(struct tape *t, struct tensor *q, struct tensor *k, 
     struct node *n = tape_node(t, &attention_op, sizeof(struct attention_attr));
     if (!n) return NULL;
     struct attention_attr *a = n->attr;
-    *a = (struct attention_attr){*shape, tokens->segments, tokens->num_segments, {0}};
+    *a = (struct attention_attr){
+        *shape, tokens->segments, tokens->num_segments, cache ? 0 : tokens->longest, {0}};
     if (cache) a->cache = *cache;
     n->in[0] = q;
     n->in[1] = k;

@@ -19,6 +19,7 @@ struct tokens {
     const struct segment *segments;
     int32_t num_segments;
     const int32_t *slots; /* [N] which of the trained rows an id is, -1: none; NULL without any */
+    int32_t longest; /* rows of the longest segment, if no segment has a prefix; 0: not known */
 };
 
 /* table [V, C] -> [N, C] */

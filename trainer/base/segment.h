@@ -27,4 +27,16 @@ struct segment {
                                             0, 1, 2, ... within the micro-batch */
 };
 
+/* What struct kern_attention wants of segments that the host knows: rows of the longest; 0 where
+ * one has a prefix. */
+static inline int32_t segments_longest(const struct segment *segments, int32_t n)
+{
+    int32_t longest = 0;
+    for (int32_t i = 0; i < n; i++) {
+        if (segments[i].prefix_length) return 0;
+        if (segments[i].length > longest) longest = segments[i].length;
+    }
+    return longest;
+}
+
 #endif

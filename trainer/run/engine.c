@@ -148,7 +148,15 @@ static struct tokens device_tokens(const struct engine *g, int32_t rows, int32_t
                            g->on_device.documents,
                            g->on_device.segments,
                            segments,
-                           g->on_device.slots};
+                           g->on_device.slots,
+                           0};
+}
+
+static struct tokens batch_tokens(const struct engine *g, const struct batch *b)
+{
+    struct tokens tokens = device_tokens(g, b->N, b->num_segments);
+    tokens.longest = segments_longest(b->segments, b->num_segments);
+    return tokens;
 }
 
 static const struct param_rows *trained_rows(const struct engine *g)
@@ -452,7 +460,7 @@ static void ask_numbers(struct engine *g, struct engine_numbers *n, const struct
 enum status engine_train_begin(struct engine *g, const struct batch *b, uint64_t seed, int64_t step,
                                struct err *e)
 {
-    struct tokens tokens = device_tokens(g, b->N, b->num_segments);
+    struct tokens tokens = batch_tokens(g, b);
     struct engine_numbers *n = &g->numbers[(g->ended + g->begun) % 2];
     assert(g->begun < 2);
     upload_batch(g, b);
@@ -503,7 +511,7 @@ enum status engine_train(struct engine *g, const struct batch *b, uint64_t seed,
 enum status engine_evaluate(struct engine *g, const struct batch *b,
                             struct cross_entropy_sums *sums, struct err *e)
 {
-    struct tokens tokens = device_tokens(g, b->N, b->num_segments);
+    struct tokens tokens = batch_tokens(g, b);
     upload_batch(g, b);
     if (g->has_lora) lora_clear_dropout(&g->lora);
     struct head_result r = record(g, 0, &tokens, b->S);
@@ -535,7 +543,7 @@ static void collect_scores(struct engine *g, const struct batch *b, const struct
 enum status engine_score(struct engine *g, const struct batch *b, int backward, uint64_t seed,
                          int64_t step, struct engine_scores *out, struct err *e)
 {
-    struct tokens tokens = device_tokens(g, b->N, b->num_segments);
+    struct tokens tokens = batch_tokens(g, b);
     upload_batch(g, b);
     if (g->has_lora && backward)
         lora_set_dropout(&g->lora, rng_key(seed, RNG_DROPOUT, (uint64_t)step), &tokens);
@@ -570,7 +578,7 @@ void engine_keep_reference(struct engine *g) { frozen_keep(&g->reference, &g->de
 
 enum status engine_reference(struct engine *g, const struct batch *b, struct err *e)
 {
-    struct tokens tokens = device_tokens(g, b->N, b->num_segments);
+    struct tokens tokens = batch_tokens(g, b);
     upload_batch(g, b);
     if (g->has_lora) lora_clear_dropout(&g->lora);
     change_over(g);

@@ -69,13 +69,16 @@ void device_close(struct device *d)
 enum status device_set_attention(struct device *d, enum attention_engine wish, int32_t D,
                                  struct err *e)
 {
-    static const char *const words[] = {"auto", "plain", "flash", "hopper"};
+    static const char *const words[] = {"auto", "plain", "flash", "hopper", "cudnn"};
     static const char *const needs[] = {
         [ATTENTION_AUTO] = "it is always there",
         [ATTENTION_PLAIN] = "it is always there",
         [ATTENTION_FLASH] = "flash is for GPUs, bf16 and heads of 64 or 128",
         [ATTENTION_HOPPER] = "hopper is for GPUs of capability 9.0 (H100, H200), bf16 and heads of "
-                             "64 or 128"};
+                             "64 or 128",
+        [ATTENTION_CUDNN] = "cudnn is for GPUs from Hopper on, bf16 and heads up to 256; it wants "
+                            "cuDNN 9.19 or newer, which PyPI's nvidia-cudnn-cu13 brings "
+                            "(LD_LIBRARY_PATH names the folder of its libcudnn.so.9)"};
     const struct kernels *k = d->k;
     d->attention = wish;
     if (k == &kernels_null) return OK;

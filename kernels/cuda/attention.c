@@ -35,6 +35,9 @@ static const struct engine engines[] = {
     [ATTENTION_HOPPER] = {"hopper", cuda_hopper_attention_fits, cuda_hopper_attention_scratch,
                           cuda_hopper_attention_forward, cuda_hopper_attention_backward,
                           ATTENTION_FLASH},
+    [ATTENTION_CUDNN] = {"cudnn", cuda_cudnn_attention_fits, cuda_cudnn_attention_scratch,
+                         cuda_cudnn_attention_forward, cuda_cudnn_attention_backward,
+                         ATTENTION_FLASH},
 };
 static const struct engine decode = {"decode",
                                      cuda_decode_attention_fits,

@@ -60,6 +60,7 @@ static void cuda_close(struct device *d)
     if (!s) return;
     if (s->compute) (void)cudaStreamSynchronize(s->compute);
     (void)cuda_trace(d, 0, &ignored);
+    cuda_cudnn_close(d);
     gemm_close(d);
     cuda_staging_close(&s->staging);
     cuda_copies_close(&s->copies);
@@ -103,10 +104,13 @@ static void cuda_describe(const struct device *d, char *out, size_t size)
 {
     const struct cuda_state *s = cuda_state(d);
     const char *attention = cuda_attention_engine(d, 128);
-    int blas = gemm_version(d);
-    snprintf(out, size, "cuda, %s, sm_%d, driver %d.%d, cuBLASLt %d, %s, %s attention", s->name,
+    int blas = gemm_version(d), dnn = cuda_cudnn_version(d);
+    char library[32] = "";
+    if (d->attention == ATTENTION_CUDNN && dnn)
+        snprintf(library, sizeof library, " (cuDNN %d)", dnn);
+    snprintf(out, size, "cuda, %s, sm_%d, driver %d.%d, cuBLASLt %d, %s, %s attention%s", s->name,
              s->capability, s->driver / 1000, s->driver % 1000 / 10, blas, dtype_name(d->type),
-             attention ? attention : "plain");
+             attention ? attention : "plain", library);
 }
 
 static enum status cuda_sync(struct device *d, struct err *e)

@@ -61,6 +61,7 @@ struct cuda_state {
     void *workspace; /* CUDA_WORKSPACE bytes, the compute stream's: for split products, and for sums
                         in two stages by entries that are given no scratch */
     struct gemm_engine *gemm;
+    struct cudnn_engine *cudnn; /* NULL: not asked for yet */
     struct cuda_staging staging;
     struct cuda_copies copies;
     struct cuda_answer answers[KERN_ANSWERS];
@@ -178,6 +179,13 @@ size_t cuda_hopper_attention_scratch(const struct device *d, const struct kern_a
 size_t cuda_hopper_attention_backward_scratch(const struct kern_attention *a);
 void cuda_hopper_attention_backward(struct device *d, const struct kern_attention *a,
                                     const struct kern_attention_grad *g, void *scratch);
+int cuda_cudnn_attention_fits(const struct device *d, const struct kern_attention *a);
+void cuda_cudnn_attention_forward(struct device *d, const struct kern_attention *a, void *scratch);
+void cuda_cudnn_attention_backward(struct device *d, const struct kern_attention *a,
+                                   const struct kern_attention_grad *g, void *scratch);
+size_t cuda_cudnn_attention_scratch(const struct device *d, const struct kern_attention *a);
+void cuda_cudnn_close(struct device *d);
+int cuda_cudnn_version(const struct device *d); /* as it counts; 0: not in use */
 void cuda_swiglu_forward(struct device *d, void *out, const void *gate, const void *up, int32_t N,
                          int32_t F, int32_t ldo, int32_t ldg, int32_t ldu);
 void cuda_swiglu_backward(struct device *d, void *dgate, void *dup, const void *dout,

@@ -93,6 +93,9 @@ void emu_set_devices(int count, cudaError_t answer);
 void emu_set_memory(size_t bytes);
 /* Bytes of shared memory the device says a block may have; starts at what sm_90 gives. */
 void emu_set_shared(size_t bytes);
+/* Whether there is a cuDNN (there is), and how many of its plans have been started. */
+void emu_set_cudnn(int there);
+long emu_cudnn_runs(void);
 
 #ifdef __cplusplus
 }

@@ -213,6 +213,7 @@ void run_device(struct op_run *r, const struct op_setting *s)
     struct err e = {0};
     assert_int_equal(device_open_type(&d, s->device, s->type, s->threads, &e), OK);
     d.attention = s->attention;
+    r->bf16 = s->bf16;
     r->on_device = (struct op_ints *)take_device(&d, sizeof r->n);
     d.k->upload(&d, r->on_device, &r->n, sizeof r->n);
     for (int i = 0; i < r->num_buffers; i++) to_device(r, &r->b[i], &d);
@@ -263,7 +264,7 @@ static void compare(const struct op_run *r, const struct op_buffer *b)
         naive += ((double)b->naive[i] - x) * ((double)b->naive[i] - x);
         norm += x * x;
     }
-    floor = r->type == DTYPE_F32 ? OP_FLOOR : op_rows[r->c->op].bf16;
+    floor = r->type == DTYPE_F32 ? OP_FLOOR : r->bf16 > 0 ? r->bf16 : op_rows[r->c->op].bf16;
     if (sqrt(error) <= 2 * sqrt(naive) + floor * sqrt(norm)) return;
     snprintf(text, sizeof text, "relative error %.3g, naive fp32 %.3g", sqrt(error / norm),
              sqrt(naive / norm));

@@ -13,6 +13,7 @@ struct op_setting {
     enum dtype type;
     int threads;
     enum attention_engine attention;
+    double bf16; /* a floor of this setting's; 0: the op's */
 };
 
 /* Case `number` with random values that `type` holds exactly. */

@@ -101,6 +101,7 @@ enum { OP_BUFFERS = 20 };
 struct op_run {
     const struct op_case *c;
     enum dtype type;              /* of the device */
+    double bf16;                  /* as op_setting has it */
     struct op_ints n, *on_device; /* a copy on the device, whose addresses may be taken */
     struct op_buffer b[OP_BUFFERS];
     int num_buffers;

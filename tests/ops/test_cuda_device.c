@@ -93,7 +93,8 @@ static void test_attention(void **state)
         {ATTENTION_FLASH, DTYPE_BF16, 64, "flash"},   {ATTENTION_FLASH, DTYPE_BF16, 128, "flash"},
         {ATTENTION_FLASH, DTYPE_BF16, 96, NULL},      {ATTENTION_FLASH, DTYPE_F32, 64, NULL},
         {ATTENTION_HOPPER, DTYPE_BF16, 64, "hopper"}, {ATTENTION_HOPPER, DTYPE_BF16, 128, "hopper"},
-        {ATTENTION_HOPPER, DTYPE_BF16, 80, NULL},     {ATTENTION_HOPPER, DTYPE_F32, 128, NULL}};
+        {ATTENTION_HOPPER, DTYPE_BF16, 80, NULL},     {ATTENTION_HOPPER, DTYPE_F32, 128, NULL},
+        {ATTENTION_CUDNN, DTYPE_BF16, 96, "cudnn"},   {ATTENTION_CUDNN, DTYPE_F32, 64, NULL}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct device d = open_cuda(cases[i].type);
@@ -471,6 +472,94 @@ static void test_stochastic_rounding(void **state)
     device_close(&exact);
 }
 
+/* Rows 0 to 39 and 40 to 69, one head of 64; of what cuDNN takes and what it does not. */
+enum { DNN_ROWS = 70, DNN_D = 64 };
+
+static struct kern_attention two_documents(struct device *d)
+{
+    static const struct segment cut[] = {{0, 40, 0, 0, 0, 0}, {40, 30, 0, 0, 0, 1}};
+    struct segment *segments = take(d, sizeof cut);
+    char *rows = take(d, 4 * DNN_ROWS * DNN_D * 2);
+    size_t each = DNN_ROWS * DNN_D * 2;
+    d->k->upload(d, segments, cut, sizeof cut);
+    return (struct kern_attention){.N = DNN_ROWS,
+                                   .H = 1,
+                                   .KV = 1,
+                                   .D = DNN_D,
+                                   .scale = 0.1f,
+                                   .segments = segments,
+                                   .num_segments = 2,
+                                   .longest = segments_longest(cut, 2),
+                                   .q = rows,
+                                   .k = rows + each,
+                                   .v = rows + 2 * each,
+                                   .o = rows + 3 * each,
+                                   .lse = take(d, DNN_ROWS * sizeof(float)),
+                                   .ldq = DNN_D,
+                                   .ldk = DNN_D,
+                                   .ldv = DNN_D,
+                                   .ldo = DNN_D};
+}
+
+/* How many of cuDNN's plans a call with its gradients takes: two, or none. */
+static long plans_of(struct device *d, const struct kern_attention *a, size_t gradients_off)
+{
+    struct err e = {0};
+    size_t each = DNN_ROWS * DNN_D * 2;
+    char *rows = take(d, 4 * each + 16), *grad = rows + gradients_off;
+    struct kern_attention_grad g = {rows,  grad + each, grad + 2 * each, grad + 3 * each, DNN_D,
+                                    DNN_D, DNN_D};
+    size_t bytes = d->k->attention_scratch(d, a);
+    void *scratch = take(d, bytes);
+    long before = emu_cudnn_runs();
+    d->k->attention_forward(d, a, scratch);
+    d->k->attention_backward(d, a, &g, scratch);
+    assert_int_equal(d->k->sync(d, &e), OK);
+    d->k->release(d, scratch, bytes);
+    d->k->release(d, rows, 4 * each + 16);
+    return emu_cudnn_runs() - before;
+}
+
+static void test_cudnn(void **state)
+{
+    struct device d = open_cuda(DTYPE_BF16);
+    struct err e = {0};
+    char text[320];
+    (void)state;
+    assert_int_equal(device_set_attention(&d, ATTENTION_CUDNN, DNN_D, &e), OK);
+    d.k->describe(&d, text, sizeof text);
+    assert_non_null(strstr(text, ", cudnn attention (cuDNN 9"));
+    struct kern_attention a = two_documents(&d), b = a;
+    assert_int_equal(plans_of(&d, &a, 0), 2);
+    assert_int_equal(plans_of(&d, &a, 0), 2); /* by the plans made before */
+    b.window = 5;
+    assert_int_equal(plans_of(&d, &b, 0), 2);
+    b = a, b.longest = 0; /* not known */
+    assert_int_equal(plans_of(&d, &b, 0), 0);
+    b = a, b.lse = take(&d, DNN_ROWS * sizeof(float)), b.ldq = DNN_D + 1, b.N = 1;
+    b.num_segments = 0;
+    assert_int_equal(plans_of(&d, &b, 0), 0);
+    assert_int_equal(plans_of(&d, &a, 2), 1); /* gradients that are not aligned */
+    d.k->release(&d, b.lse, DNN_ROWS * sizeof(float));
+    d.k->release(&d, (void *)(uintptr_t)a.q, 4 * DNN_ROWS * DNN_D * 2);
+    d.k->release(&d, (void *)(uintptr_t)a.segments, 2 * sizeof(struct segment));
+    d.k->release(&d, a.lse, DNN_ROWS * sizeof(float));
+    device_close(&d);
+}
+
+static void test_no_cudnn(void **state)
+{
+    struct err e = {0};
+    (void)state;
+    emu_set_cudnn(0);
+    struct device d = open_cuda(DTYPE_BF16);
+    assert_int_equal(device_set_attention(&d, ATTENTION_CUDNN, 128, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.message, "cudnn is not to be had on the device \"cuda\" in bf16"));
+    assert_non_null(strstr(e.hint, "nvidia-cudnn-cu13"));
+    device_close(&d);
+    emu_set_cudnn(1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -487,6 +576,8 @@ int main(void)
         cmocka_unit_test(test_masters),
         cmocka_unit_test(test_misaligned),
         cmocka_unit_test(test_stochastic_rounding),
+        cmocka_unit_test(test_cudnn),
+        cmocka_unit_test(test_no_cudnn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

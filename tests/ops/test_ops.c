@@ -12,7 +12,7 @@
 
 #include "ops/harness.h"
 
-static const struct op_setting on_cpu = {"cpu", DTYPE_F32, 2, ATTENTION_AUTO};
+static const struct op_setting on_cpu = {"cpu", DTYPE_F32, 2, ATTENTION_AUTO, 0};
 
 /* Once for every level of vector instructions that the machine has; the portable one takes the
  * CBLAS for the large products, so that both libraries are held against the table. */
@@ -58,7 +58,7 @@ static void test_same_bits(void **state)
     for (int i = 0; i < num_op_cases; i++) {
         struct op_run r;
         size_t n;
-        struct op_setting setting = {"cpu", DTYPE_F32, 1, ATTENTION_AUTO};
+        struct op_setting setting = {"cpu", DTYPE_F32, 1, ATTENTION_AUTO, 0};
         run_make(&r, i, DTYPE_F32);
         float *one = run_snapshot(&r, &setting, &n);
         for (size_t t = 0; t < sizeof threads / sizeof *threads; t++) {

@@ -27,7 +27,8 @@ static void set_seed(uint64_t seed)
 static int concerns(const struct op_setting *s, const struct op_case *c)
 {
     if (s->attention <= ATTENTION_PLAIN) return 1;
-    return c->op == OP_attention && (c->D == 64 || c->D == 128) && c->pad % 8 == 0;
+    if (c->op != OP_attention || c->pad % 8) return 0;
+    return s->attention == ATTENTION_CUDNN ? c->D % 8 == 0 : c->D == 64 || c->D == 128;
 }
 
 /* Whether case i is asked for: all are, or $CRIA_OP_CASES lists the ops, with commas, and
@@ -91,10 +92,17 @@ static void test_small_tiles(void **state)
     }
 }
 
-static struct op_setting fp32 = {"cuda", DTYPE_F32, 0, ATTENTION_AUTO},
-                         bf16 = {"cuda", DTYPE_BF16, 0, ATTENTION_AUTO},
-                         flash = {"cuda", DTYPE_BF16, 0, ATTENTION_FLASH},
-                         hopper = {"cuda", DTYPE_BF16, 0, ATTENTION_HOPPER};
+/* cuDNN's graph rounds weights once they are divided by their sum, so that also those that are all
+ * of a row are rounded; o, whose rounding enters dq through delta, loses 1.27 times as much by it
+ * as flash attention's, and dq as well (measured: 8.56e-3 where the windows are shortest; flash
+ * 6.70e-3). 1.4 times that, as for the ops. */
+#define CUDNN_FLOOR 1.2e-2
+
+static struct op_setting fp32 = {"cuda", DTYPE_F32, 0, ATTENTION_AUTO, 0},
+                         bf16 = {"cuda", DTYPE_BF16, 0, ATTENTION_AUTO, 0},
+                         flash = {"cuda", DTYPE_BF16, 0, ATTENTION_FLASH, 0},
+                         hopper = {"cuda", DTYPE_BF16, 0, ATTENTION_HOPPER, 0},
+                         cudnn = {"cuda", DTYPE_BF16, 0, ATTENTION_CUDNN, CUDNN_FLOOR};
 
 #define IN(type, test)                              \
     {                                               \
@@ -107,9 +115,10 @@ int main(int argc, char **argv)
     struct device d;
     struct err e = {0};
     const struct CMUnitTest tests[] = {
-        IN(fp32, test_table),        IN(bf16, test_table),   IN(fp32, test_same_bits),
-        IN(bf16, test_same_bits),    IN(flash, test_table),  IN(flash, test_same_bits),
-        IN(flash, test_small_tiles), IN(hopper, test_table), IN(hopper, test_same_bits),
+        IN(fp32, test_table),        IN(bf16, test_table),      IN(fp32, test_same_bits),
+        IN(bf16, test_same_bits),    IN(flash, test_table),     IN(flash, test_same_bits),
+        IN(flash, test_small_tiles), IN(hopper, test_table),    IN(hopper, test_same_bits),
+        IN(cudnn, test_table),       IN(cudnn, test_same_bits),
     };
     if (device_open(&d, "cuda", 0, &e)) {
         print_message("skipped, no GPU: %s\n", e.message);

@@ -111,8 +111,8 @@ static const struct {
     /* not yet, and never */
     {"stage: ppo\n", NULL, ERR_UNSUPPORTED, 1, "stage: ppo is not supported yet",
      "pt, sft, dpo, kto"},
-    {"attention: fast\n", NULL, ERR_CONFIG, 1, "'fast' is not auto, plain, flash or hopper", ""},
-    {"attention: cudnn\n", NULL, ERR_UNSUPPORTED, 1, "attention: cudnn is not supported yet", ""},
+    {"attention: fast\n", NULL, ERR_CONFIG, 1, "'fast' is not auto, plain, flash, hopper or cudnn",
+     ""},
     {"precision: fp16\n", NULL, ERR_UNSUPPORTED, 1, "precision: fp16 is not supported yet", ""},
     {"device: tpu\n", NULL, ERR_CONFIG, 1, "device: 'tpu' is not auto, cpu, null or cuda", ""},
     {"adapter: qlora\n", NULL, ERR_UNSUPPORTED, 1, "finetuning: qlora is not supported yet", ""},

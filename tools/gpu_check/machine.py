@@ -25,6 +25,7 @@ PROGRAMS = {
 PEERS = ("torch", "transformers", "peft", "trl", "accelerate", "liger-kernel",
          "torchtune", "triton")
 BLAS_LIBRARY = "libcublasLt.so.13"
+DNN_LIBRARY = "libcudnn.so.9"
 
 
 class Failed(Exception):
@@ -36,21 +37,25 @@ def program(name, emulated=False):
 
 
 def environment():
-    """With the folder of cuBLASLt for the loader, where it does not find the library by itself."""
+    """With the folders of cuBLASLt and cuDNN for the loader, which may not find them by itself."""
     env = dict(os.environ)
-    folder = blas_folder()
-    if folder:
-        env["LD_LIBRARY_PATH"] = ":".join(filter(None, (folder, env.get("LD_LIBRARY_PATH"))))
+    folders = (blas_folder(), library_folder(DNN_LIBRARY), env.get("LD_LIBRARY_PATH"))
+    if any(folders):
+        env["LD_LIBRARY_PATH"] = ":".join(filter(None, folders))
     return env
 
 
 def blas_folder():
-    """The folder of cuBLASLt: CUDA's, or that of the wheel beside python3's packages; or None."""
+    return library_folder(BLAS_LIBRARY)
+
+
+def library_folder(name):
+    """A library's folder: CUDA's, or that of the wheel beside python3's packages; or None."""
     places = ["/usr/local/cuda/lib64", "/usr/local/cuda*/lib64", "/usr/local/cuda*/lib",
               "/usr/local/cuda*/targets/x86_64-linux/lib", "/usr/lib/x86_64-linux-gnu",
               *(f"{path}/nvidia/*/lib" for path in sys.path if path)]
     for place in places:
-        for found in sorted(glob.glob(f"{place}/{BLAS_LIBRARY}"), reverse=True):
+        for found in sorted(glob.glob(f"{place}/{name}"), reverse=True):
             return str(Path(found).parent)
     return None
 

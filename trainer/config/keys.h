@@ -193,9 +193,10 @@
       LATER("fp16", "float16", "tf32"), \
       ALWAYS, "type of weights and activations; the CPU computes in fp32, and says so if asked " \
       "for bf16") \
-    X(attention, CHOICE, "auto", WORDS("auto", "plain", "flash", "hopper") LATER("cudnn"), \
-      ALWAYS, "which kernels a GPU uses for attention: plain, flash (tensor cores; bf16, heads of " \
-      "64 or 128) or hopper (the same on an H100 or H200 alone), both not yet run on a GPU; auto: " \
+    X(attention, CHOICE, "auto", WORDS("auto", "plain", "flash", "hopper", "cudnn"), ALWAYS, \
+      "which kernels a GPU uses for attention: plain, flash (tensor cores; bf16, heads of 64 " \
+      "or 128), hopper (the same on an H100 or H200 alone) or cudnn (NVIDIA's library, from " \
+      "Hopper on); none but plain is the default before it has run on a GPU; auto: " \
       "plain") \
     X(master_weights, FLAG, "true", ANY, ALWAYS, \
       "on a GPU in bf16: keep trained base weights in fp32 too; false: round each update at " \

@@ -214,6 +214,18 @@ static void check_instructions(struct doctor *d, struct device *device)
              (int)count);
 }
 
+/* The one engine of attention that wants a library which CUDA does not bring. */
+static void check_cudnn(struct doctor *d, struct device *device)
+{
+    struct doctor_check *c = add(d, "cudnn");
+    struct err e = {0};
+    if (device_set_attention(device, ATTENTION_CUDNN, 128, &e))
+        snprintf(c->found, sizeof c->found, "not to be had; %s", e.hint);
+    else
+        snprintf(c->found, sizeof c->found, "found, for attention: cudnn");
+    device->attention = ATTENTION_AUTO;
+}
+
 static void check_gpu(struct doctor *d)
 {
     struct doctor_check *c = add(d, "gpu");
@@ -223,6 +235,7 @@ static void check_gpu(struct doctor *d)
     enum status status = device_open(&device, "cuda", 0, &e);
     if (!status) device.k->describe(&device, c->found, sizeof c->found);
     if (!status && device.k->check) check_instructions(d, &device);
+    if (!status) check_cudnn(d, &device);
     device_close(&device);
     if (!status) return;
     snprintf(c->found, sizeof c->found, "%s: %s", there ? "not used" : "none", e.message);

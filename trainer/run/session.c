@@ -226,7 +226,8 @@ static enum status choose_attention(struct session *s, struct err *e)
     static const enum attention_engine wishes[] = {[CONFIG_ATTENTION_AUTO] = ATTENTION_AUTO,
                                                    [CONFIG_ATTENTION_PLAIN] = ATTENTION_PLAIN,
                                                    [CONFIG_ATTENTION_FLASH] = ATTENTION_FLASH,
-                                                   [CONFIG_ATTENTION_HOPPER] = ATTENTION_HOPPER};
+                                                   [CONFIG_ATTENTION_HOPPER] = ATTENTION_HOPPER,
+                                                   [CONFIG_ATTENTION_CUDNN] = ATTENTION_CUDNN};
     struct device *d = &s->engine.device;
     char text[400];
     if (device_set_attention(d, wishes[s->config->attention], s->model.head_dim, e))

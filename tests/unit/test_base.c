@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -146,9 +147,27 @@ static void test_arena(void **state)
     assert_int_equal(out, 7);
 }
 
+/* Large enough for several threads: every page is there and empty. */
+static void test_pages(void **state)
+{
+    size_t bytes = ((size_t)200 << 20) + 4097, page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t pages = (bytes + page - 1) / page;
+    unsigned char *there = mem_calloc(pages, 1);
+    char *p = mem_pages(bytes);
+    (void)state;
+    assert_true(there && p);
+    assert_int_equal(mincore(p, bytes, there), 0);
+    for (size_t i = 0; i < pages; i++) assert_true(there[i] & 1);
+    for (size_t i = 0; i < bytes; i += 511) assert_int_equal(p[i], 0);
+    p[bytes - 1] = 1;
+    mem_pages_free(p, bytes);
+    mem_free(there);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pages),
         cmocka_unit_test(test_err),
         cmocka_unit_test(test_buf),
         cmocka_unit_test(test_philox),

@@ -1,5 +1,7 @@
 #include "base/mem.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -82,13 +84,56 @@ static void *map_pages(size_t bytes)
     return p + head;
 }
 
+enum { TOUCH_THREADS = 32 };
+#define TOUCH_EACH ((size_t)64 << 20) /* bytes: for fewer a thread is not worth starting */
+
+struct touch {
+    char *from, *to;
+    pthread_t thread;
+};
+
+/* The kernel clears a page when it is first written to. */
+static void *touch_pages(void *context)
+{
+    const struct touch *t = context;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (char *at = t->from; at < t->to; at += page) *(volatile char *)at = 0;
+    return NULL;
+}
+
+/* Processors this process may run on. */
+static size_t processors(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) ? 1 : (size_t)CPU_COUNT(&set);
+}
+
+/* A part each; parts begin on huge pages, so that no page is two threads' business. */
+static void touch_all(char *p, size_t bytes)
+{
+    struct touch parts[TOUCH_THREADS];
+    size_t n = bytes / TOUCH_EACH, most = processors(), started = 0;
+    if (n > most) n = most;
+    if (n > TOUCH_THREADS) n = TOUCH_THREADS;
+    if (n < 1) n = 1;
+    size_t each = (bytes / n + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    for (size_t i = 0; i < n; i++) {
+        size_t first = i * each < bytes ? i * each : bytes;
+        size_t end = first + each < bytes ? first + each : bytes;
+        parts[i] = (struct touch){.from = p + first, .to = p + end};
+    }
+    while (started + 1 < n &&
+           !pthread_create(&parts[started].thread, NULL, touch_pages, &parts[started]))
+        started++;
+    for (size_t i = started; i < n; i++) touch_pages(&parts[i]); /* the rest is this thread's */
+    for (size_t i = 0; i < started; i++) pthread_join(parts[i].thread, NULL);
+}
+
 void *mem_pages(size_t bytes)
 {
     if (refused() || !bytes) return NULL;
     char *p = map_pages(bytes);
-    if (!p) return NULL;
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    for (size_t at = 0; at < bytes; at += page) *(volatile char *)(p + at) = 0;
+    if (p) touch_all(p, bytes);
     return p;
 }
 

@@ -17,7 +17,8 @@ char *mem_strdup(const char *s);                        /* NULL on failure */
 char *mem_strndup(const char *s, size_t n);             /* n bytes and a zero; NULL on failure */
 
 /* `bytes` rounded up to a page multiple, 64-byte aligned and cleared; NULL on failure. The pages
- * are there when it returns: what was promised cannot turn out to be missing hours later. */
+ * are there when it returns: what was promised cannot turn out to be missing hours later. Large
+ * blocks are touched by as many threads as there are processors. */
 void *mem_pages(size_t bytes);
 void mem_pages_free(void *p, size_t bytes);
 

@@ -33,18 +33,37 @@ struct sdpa_shape {
     int32_t lddq, lddk, lddv;   /* 0 in forward */
 };
 
-/* The tensors a plan is given addresses of. On the device but for scale, one, hidden and window,
- * which are numbers on the host. */
-#define SDPA_TENSORS(X)                                                                  \
-    X(Q)                                                                                 \
-    X(K)                                                                                 \
-    X(V) X(O) X(STATS) X(DO) X(DQ) X(DK) X(DV)                                           \
-        X(DELTA) /* [sequences, H, length] fp32, backward's own */                       \
-        X(ROWS)  /* [sequences] int32: of queries */                                     \
-        X(KEYS)  /* [sequences] int32: of keys */                                        \
-        X(AT_Q) X(AT_K) X(AT_V) X(AT_O) X(AT_STATS) /* [sequences + 1] int64, offsets */ \
-        X(AT_DQ) X(AT_DK) X(AT_DV) X(SCALE) X(ONE) X(HIDDEN)                             \
-            X(WINDOW) /* float: -inf where hidden */
+/* The tensors a plan is given addresses of, on the device:
+ *   Q to DV          the matrices; STATS [rows, H] fp32
+ *   DELTA            [sequences, H, length] fp32, backward's own
+ *   ROWS, KEYS       [sequences] int32: how many of each
+ *   AT_Q to AT_DV    [sequences + 1] int64: offsets into the matrices
+ * and, on the host, floats: SCALE, ONE (1), HIDDEN (-inf) and WINDOW. */
+#define SDPA_TENSORS(X) \
+    X(Q)                \
+    X(K)                \
+    X(V)                \
+    X(O)                \
+    X(STATS)            \
+    X(DO)               \
+    X(DQ)               \
+    X(DK)               \
+    X(DV)               \
+    X(DELTA)            \
+    X(ROWS)             \
+    X(KEYS)             \
+    X(AT_Q)             \
+    X(AT_K)             \
+    X(AT_V)             \
+    X(AT_O)             \
+    X(AT_STATS)         \
+    X(AT_DQ)            \
+    X(AT_DK)            \
+    X(AT_DV)            \
+    X(SCALE)            \
+    X(ONE)              \
+    X(HIDDEN)           \
+    X(WINDOW)
 
 enum sdpa_tensor {
     SDPA_NO_TENSOR,

@@ -20,7 +20,23 @@ CUDNN_NUMBERS(X)
 #undef X
 #endif
 
-static const struct cudnn *lib;
+/* The library, with a count of the descriptors there are. */
+static const struct cudnn *real;
+static struct cudnn counting, *const lib = &counting;
+static int descriptors;
+
+static int create_counted(int kind, void **out)
+{
+    int status = real->cudnnBackendCreateDescriptor(kind, out);
+    descriptors += !status;
+    return status;
+}
+
+static int destroy_counted(void *d)
+{
+    descriptors--;
+    return real->cudnnBackendDestroyDescriptor(d);
+}
 
 /* What cuDNN wants to know of a device; later versions want more of this than earlier ones. */
 static void *describe_device(int capability, int multiprocessors, int shared)
@@ -114,6 +130,7 @@ static void test_hopper(void **state)
     if (!t.properties) skip();
     for (int i = 0; i < 2 * NUM_CALLS; i++) expect_engine(&t, &calls[i / 2], i % 2, "sm_90");
     lib->cudnnBackendDestroyDescriptor(t.properties);
+    assert_int_equal(descriptors, 0);
 }
 
 /* Older devices have no deterministic gradient: that is said, not failed over. */
@@ -130,6 +147,7 @@ static void test_ampere(void **state)
     if (status) assert_int_equal(status, ERR_UNSUPPORTED);
     sdpa_plan_free(&p, lib);
     lib->cudnnBackendDestroyDescriptor(t.properties);
+    assert_int_equal(descriptors, 0);
 }
 
 /* What cuDNN does not take is an error with its words, and nothing is left behind. */
@@ -152,6 +170,7 @@ static void test_refused(void **state)
     assert_int_equal(sdpa_choose(&p, &t, &s, &e), ERR_DEVICE);
     assert_non_null(strstr(e.message, "cuDNN does not take"));
     lib->cudnnBackendDestroyDescriptor(t.properties);
+    assert_int_equal(descriptors, 0);
 }
 
 /* cuDNN looks for the driver by its name, which a stub bears too. */
@@ -172,8 +191,8 @@ int main(void)
         cmocka_unit_test(test_ampere),
         cmocka_unit_test(test_refused),
     };
-    lib = cudnn_load(&e);
-    if (!lib) {
+    real = cudnn_load(&e);
+    if (!real) {
         print_message("skipped, no cuDNN: %s; %s\n", e.message, e.hint);
         return 77;
     }
@@ -181,5 +200,8 @@ int main(void)
         print_message("skipped: neither libcuda.so.1 nor CUDA's stub of it is found\n");
         return 77;
     }
+    counting = *real;
+    counting.cudnnBackendCreateDescriptor = create_counted;
+    counting.cudnnBackendDestroyDescriptor = destroy_counted;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,7 +29,6 @@ STEPS_MORE = {
     "3b-lora": ("3b", {"finetuning": "lora", "lora_r": 16, "attention": "flash"}, 4096),
     "8b-lora-recomputed": ("8b", {"finetuning": "lora", "lora_r": 16, "attention": "flash",
                                   "gradient_checkpointing": "full"}, 4096),
-    "8b-lora-cudnn": ("8b", {"finetuning": "lora", "lora_r": 16, "attention": "cudnn"}, 4096),
     "1b-full-plain": ("1b", {"finetuning": "full", "attention": "plain"}, 4096),
 }
 PASSES_GOAL, STEP_GOAL = 0.85, 1.2

@@ -525,48 +525,6 @@ static void set_one(hid_t file, const char *name, hsize_t at, double value)
     H5Dclose(set);
 }
 
-/* Any part of a document by itself, and no more of it than was asked for. */
-static void test_parts(void **state)
-{
-    (void)state;
-    enum { DOCUMENT = 7 };
-    struct err e = {0};
-    struct store *s;
-    struct made m;
-    int32_t ids[701];
-    float weights[701];
-    make_document(&m, DOCUMENT);
-    int64_t n = (int64_t)m.sample.n, bad_id = 100;
-    assert_true(n > 200);
-    CHECK_OK(store_open(&s, good, &e), &e);
-    for (int64_t first = 0; first <= n; first += 13)
-        for (int64_t count = 0; first + count <= n; count += 29) {
-            ids[count] = -7;
-            weights[count] = -7;
-            CHECK_OK(store_read_part(s, DOCUMENT, first, count, ids, weights, &e), &e);
-            assert_memory_equal(ids, m.ids + first, (size_t)count * sizeof *ids);
-            assert_memory_equal(weights, m.weights + first, (size_t)count * sizeof *weights);
-            assert_true(ids[count] == -7 && weights[count] == -7);
-        }
-    CHECK_OK(store_read_part(s, DOCUMENT, 5, 9, NULL, weights, &e), &e);
-    CHECK_OK(store_read_part(s, DOCUMENT, 5, 9, ids, NULL, &e), &e);
-    assert_memory_equal(ids, m.ids + 5, 9 * sizeof *ids);
-    hsize_t at = (hsize_t)(store_info(s)->offsets[DOCUMENT] + bad_id);
-    store_close(s);
-    assert_int_equal(io_copy_file(good, bad, &e), OK);
-    hid_t file = H5Fopen(bad, H5F_ACC_RDWR, H5P_DEFAULT);
-    set_one(file, "/tokens", at, VOCAB);
-    set_one(file, "/weights", at + 2, -1);
-    H5Fclose(file);
-    CHECK_OK(store_open(&s, bad, &e), &e);
-    CHECK_OK(store_read_part(s, DOCUMENT, 0, bad_id, ids, weights, &e), &e);
-    CHECK_OK(store_read_part(s, DOCUMENT, bad_id + 3, n - bad_id - 3, ids, weights, &e), &e);
-    assert_int_equal(store_read_part(s, DOCUMENT, bad_id, 1, ids, NULL, &e), ERR_FORMAT);
-    assert_non_null(strstr(e.message, "outside the vocabulary"));
-    assert_int_equal(store_read_part(s, DOCUMENT, bad_id + 1, 2, ids, weights, &e), ERR_FORMAT);
-    store_close(s);
-}
-
 /* Puts an empty-handed dataset in place of another. */
 static void replace(hid_t file, const char *name, hid_t type, int rank, int chunked, int deflate)
 {
@@ -797,14 +755,13 @@ static void test_truncated(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_large),
-        cmocka_unit_test(test_empty),        cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_content_hash), cmocka_unit_test(test_expect),
-        cmocka_unit_test(test_bad_samples),  cmocka_unit_test(test_atomic),
-        cmocka_unit_test(test_write_fails),  cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_damages),      cmocka_unit_test(test_preferences),
-        cmocka_unit_test(test_bad_replies),  cmocka_unit_test(test_not_ours),
-        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_large),
+        cmocka_unit_test(test_empty),       cmocka_unit_test(test_content_hash),
+        cmocka_unit_test(test_expect),      cmocka_unit_test(test_bad_samples),
+        cmocka_unit_test(test_atomic),      cmocka_unit_test(test_write_fails),
+        cmocka_unit_test(test_no_memory),   cmocka_unit_test(test_damages),
+        cmocka_unit_test(test_preferences), cmocka_unit_test(test_bad_replies),
+        cmocka_unit_test(test_not_ours),    cmocka_unit_test(test_truncated),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

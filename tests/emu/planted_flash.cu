@@ -74,6 +74,9 @@ void cuda_zero(struct device *d, void *p, size_t bytes)
     cudaMemsetAsync(p, 0, bytes, cuda_state(d)->compute);
 }
 
+void cuda_trace_launch(struct device *, const char *) {}
+void cuda_trace_end(struct device *) {}
+
 void cuda_note(struct device *, cudaError_t error, const char *what)
 {
     if (error) emu::fail("%s: %s", what, cudaGetErrorString(error));

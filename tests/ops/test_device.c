@@ -182,7 +182,7 @@ static void test_nan_travels(void **state)
     float q[32] = {0}, k[32] = {0}, v[32] = {0}, o[32], lse[2], gate[2] = {NAN, 1}, out[2];
     float scratch[65536];
     struct segment s = {0, 2, 0, 0, 0, 0};
-    struct kern_attention a = {2, 1, 1, 16, 0, 1, &s, 1, 0, q, k, v, 16, 16, 16, 16, o, lse};
+    struct kern_attention a = {2, 1, 1, 16, 0, 1, &s, 1, 0, q, k, v, 16, 16, 16, 16, o, lse, 0};
     (void)state;
     assert_int_equal(device_open(&d, "cpu", 1, &e), OK);
     k[16] = NAN; /* of the second row, which the first does not see */

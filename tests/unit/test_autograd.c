@@ -82,7 +82,7 @@ static void graph_init(struct graph *g, const char *device)
         g->targets[s] = (5 * s + 2) % V;
         g->seed[s] = -1.0f - 0.1f * (float)s;
     }
-    g->tokens = (struct tokens){N, g->ids, g->positions, g->documents, g->segments, 3, NULL};
+    g->tokens = (struct tokens){N, g->ids, g->positions, g->documents, g->segments, 3, NULL, 0};
     g->part = (struct kern_lora_part){2, 3, 0, R, 0.7f, g->b, g->db, 1};
 }
 

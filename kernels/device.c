@@ -51,13 +51,13 @@ enum status device_open(struct device *d, const char *name, int threads, struct 
     return device_open_type(d, name, i < NUM_BACKENDS ? names[i].type : DTYPE_F32, threads, e);
 }
 
-const char *device_best(struct err *why)
+enum status device_open_best(struct device *d, int fp32, int threads, struct err *why,
+                             struct err *e)
 {
-    struct device d;
     *why = (struct err){0};
-    if (!&kernels_cuda || device_open(&d, "cuda", 0, why)) return "cpu";
-    device_close(&d);
-    return "cuda";
+    enum dtype type = fp32 ? DTYPE_F32 : DTYPE_BF16;
+    if (&kernels_cuda && !device_open_type(d, "cuda", type, threads, why)) return OK;
+    return device_open(d, "cpu", threads, e);
 }
 
 void device_close(struct device *d)

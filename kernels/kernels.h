@@ -173,6 +173,14 @@ struct kern_sample {
     uint32_t word; /* at random */
 };
 
+/* The same with states of 8 bits, blockwise (codes.h): decoded, updated in fp32, used as they then
+ * are for the parameter, and coded again. All zero: both states are 0. */
+struct kern_adamw_8bit {
+    struct kern_adamw a;  /* its m and v are not looked at */
+    uint8_t *m, *v;       /* [n] codes, signed and unsigned, in place */
+    float *m_max, *v_max; /* [ceil(n / CODES_BLOCK)] largest magnitudes, in place */
+};
+
 /* What `check` found of one instruction. */
 struct kern_check {
     const char *name;
@@ -189,6 +197,11 @@ struct kern_span {
 };
 
 enum { KERN_ANSWERS = 4 };
+
+/* A kind of dense product and the algorithm that a library's rule gives it, a line of text each. */
+struct kern_product {
+    char shape[160], algorithm[160];
+};
 
 struct kernels {
     const char *name;
@@ -260,6 +273,12 @@ struct kernels {
     /* Begins a range of this name of the host's doings for the vendor's tools; NULL: ends the
      * innermost. */
     void (*range)(struct device *d, const char *name);
+    /* The kinds of products there have been (the last thousand or so): up to `room` of them to
+     * out, in no order; returns how many there are. Any thread may ask. */
+    int32_t (*products)(const struct device *d, struct kern_product *out, int32_t room);
+    /* Fills p->algorithm with what p->shape would get now. ERR_FORMAT: no such shape. ERR_DEVICE.
+     */
+    enum status (*product_algorithm)(struct device *d, struct kern_product *p, struct err *e);
 
     /* --- embedding: out[n] = table[ids[n]]; dtable[ids[n]] += dout[n], rows in order; backward
      * passes over negative ids --- */
@@ -344,6 +363,7 @@ struct kernels {
                       float max_norm, void *scratch);
     size_t (*grad_norm_scratch)(const struct device *d, size_t n);
     void (*adamw)(struct device *d, const struct kern_adamw *a);
+    void (*adamw_8bit)(struct device *d, const struct kern_adamw_8bit *k);
 };
 
 extern const struct kernels kernels_cpu;  /* fp32, oneDNN or a CBLAS, OpenMP */
@@ -360,9 +380,11 @@ MUST_CHECK enum status device_open(struct device *d, const char *name, int threa
 MUST_CHECK enum status device_open_type(struct device *d, const char *name, enum dtype type,
                                         int threads, struct err *e);
 
-/* "cuda" where one can be opened, else "cpu"; then, if this program has the backend, *why says in
- * one line what is missing (e->code is set), for whoever wants to be told. */
-const char *device_best(struct err *why);
+/* Opens "cuda" (in bf16, or in fp32) where that can be, else "cpu"; then, if this program has the
+ * backend, *why says in one line what is missing (why->code is set), for whoever wants to be told.
+ * Errors of opening the CPU. */
+MUST_CHECK enum status device_open_best(struct device *d, int fp32, int threads, struct err *why,
+                                        struct err *e);
 void device_close(struct device *d); /* a zeroed one is fine */
 
 /* Sets the wish for attention over heads of D: ERR_UNSUPPORTED where the device has no such

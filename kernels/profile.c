@@ -84,16 +84,10 @@ static struct work head_work(const struct device *d, const struct kern_head *h, 
 /* Pairs of a query row and a key row that it sees; 0: only the device knows. */
 static double visible_pairs(const struct device *d, const struct kern_attention *a)
 {
-    double pairs = 0;
     const struct profile *p = owner(d);
     const struct segment *all = p->segments ? p->segments : d->k->memory ? NULL : a->segments;
     int32_t count = !all ? 0 : p->segments ? p->num_segments : a->num_segments;
-    for (const struct segment *s = all; s < all + count; s++)
-        for (int32_t r = 0; r < s->length; r++) {
-            int32_t seen = s->prefix_length + r + 1;
-            pairs += a->window && seen > a->window ? a->window : seen;
-        }
-    return pairs;
+    return segment_pairs(all, count, a->window);
 }
 
 /* `products` of D multiply-adds a pair and query head; q, k, v and o moved `times`. */
@@ -255,7 +249,9 @@ static void note(struct profile *p, enum profile_op op, double began, double end
        float max_norm, void *scratch), \
       (d, out, grad, n, inv_weight, max_norm, scratch)) \
     X(adamw, adamw, moves(d, 15 * (double)a->n, 0, 7 * (double)a->n), \
-      (struct device *d, const struct kern_adamw *a), (d, a))
+      (struct device *d, const struct kern_adamw *a), (d, a)) \
+    X(adamw_8bit, adamw, moves(d, 60 * (double)k->a.n, 0, 4 * (double)k->a.n), \
+      (struct device *d, const struct kern_adamw_8bit *k), (d, k))
 /* clang-format on */
 
 static void name_range(struct device *d, const char *name)

@@ -281,6 +281,28 @@ static void adamw(void *p)
     dev.k->adamw(&dev, &a);
 }
 
+static void adamw_8bit(void *p)
+{
+    struct pass_call *c = p;
+    size_t n = (size_t)c->N * (size_t)c->C;
+    struct kern_adamw_8bit k = {.a = {.n = n,
+                                      .param = c->f[0],
+                                      .grad = c->f[3],
+                                      .scale = c->few,
+                                      .lr = 1e-4f,
+                                      .beta1 = 0.9f,
+                                      .beta2 = 0.999f,
+                                      .eps = 1e-8f,
+                                      .bias1 = 0.1f,
+                                      .bias2 = 0.001f,
+                                      .data = dev.type == DTYPE_F32 ? NULL : c->v[0]},
+                                .m = (uint8_t *)c->f[1],
+                                .v = (uint8_t *)c->f[1] + n,
+                                .m_max = c->f[2],
+                                .v_max = c->f[2] + n / 2};
+    dev.k->adamw_8bit(&dev, &k);
+}
+
 /* Bytes that have to move for each element: of the device's type, and fp32. */
 static const struct {
     const char *name;
@@ -295,6 +317,7 @@ static const struct {
     {"embedding forward", embedding_forward, 2, 0},
     {"grad_norm", grad_norm, 0, 1},
     {"adamw", adamw, 1, 7},
+    {"adamw_8bit", adamw_8bit, 1, 4},
 };
 
 static struct pass_call make_pass(int32_t N, int32_t C)

@@ -330,6 +330,28 @@ static void adamw(void *p)
     dev.k->adamw(&dev, &a);
 }
 
+static void adamw_8bit(void *p)
+{
+    struct rows_call *r = p;
+    size_t n = (size_t)ROWS * WIDTH;
+    struct kern_adamw_8bit k = {.a = {.n = n,
+                                      .param = r->b[0],
+                                      .grad = r->b[3],
+                                      .scale = r->b[5],
+                                      .lr = 1e-3f,
+                                      .beta1 = 0.9f,
+                                      .beta2 = 0.999f,
+                                      .eps = 1e-8f,
+                                      .weight_decay = 0.1f,
+                                      .bias1 = 0.1f,
+                                      .bias2 = 0.001f},
+                                .m = (uint8_t *)r->b[1],
+                                .v = (uint8_t *)r->b[1] + n,
+                                .m_max = r->b[2],
+                                .v_max = r->b[2] + n / 2};
+    dev.k->adamw_8bit(&dev, &k);
+}
+
 /* floats moved for each of the ROWS * WIDTH */
 static const struct {
     const char *name;
@@ -345,6 +367,7 @@ static const struct {
     {"  embedding backward", embedding_backward, 3},
     {"  grad_norm", grad_norm, 1},
     {"  adamw", adamw, 7},
+    {"  adamw_8bit", adamw_8bit, 4},
 };
 
 static struct rows_call make_rows(void)

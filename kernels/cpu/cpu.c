@@ -126,4 +126,5 @@ const struct kernels kernels_cpu = {
     .grad_norm = cpu_grad_norm,
     .grad_norm_scratch = cpu_grad_norm_scratch,
     .adamw = cpu_adamw,
+    .adamw_8bit = cpu_adamw_8bit,
 };

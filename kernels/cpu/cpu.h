@@ -104,5 +104,6 @@ void cpu_grad_norm(struct device *d, float out[2], const float *grad, size_t n, 
                    float max_norm, void *scratch);
 size_t cpu_grad_norm_scratch(const struct device *d, size_t n);
 void cpu_adamw(struct device *d, const struct kern_adamw *a);
+void cpu_adamw_8bit(struct device *d, const struct kern_adamw_8bit *k);
 
 #endif

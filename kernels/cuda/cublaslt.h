@@ -18,6 +18,7 @@
     X(cublasLtGetStatusName)                \
     X(cublasLtMatmul)                       \
     X(cublasLtMatmulAlgoGetHeuristic)       \
+    X(cublasLtMatmulAlgoConfigGetAttribute) \
     X(cublasLtMatmulDescCreate)             \
     X(cublasLtMatmulDescDestroy)            \
     X(cublasLtMatmulDescSetAttribute)       \

@@ -177,5 +177,8 @@ const struct kernels kernels_cuda = {
     .head_cut = cuda_head_cut,
     .grad_norm = cuda_grad_norm,
     .grad_norm_scratch = cuda_grad_norm_scratch,
+    .products = gemm_products,
+    .product_algorithm = gemm_algorithm,
     .adamw = cuda_adamw,
+    .adamw_8bit = cuda_adamw_8bit,
 };

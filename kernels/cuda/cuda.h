@@ -202,6 +202,7 @@ void cuda_grad_norm(struct device *d, float out[2], const float *grad, size_t n,
                     float max_norm, void *scratch);
 size_t cuda_grad_norm_scratch(const struct device *d, size_t n);
 void cuda_adamw(struct device *d, const struct kern_adamw *a);
+void cuda_adamw_8bit(struct device *d, const struct kern_adamw_8bit *k);
 
 #ifdef __cplusplus
 }

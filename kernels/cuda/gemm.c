@@ -1,20 +1,16 @@
 #include "kernels/cuda/gemm.h"
 
 #include <assert.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "kernels/cuda/cublaslt.h"
-
-/* What decides the algorithm. All fields are compared as bytes, so padding is cleared. */
-struct shape {
-    int32_t M, N, K, lda, ldb, ldc, ldc0;
-    int32_t type, out, turn_a, turn_b, bias, add;
-    int32_t align[4]; /* of a, b, c, c0: 16, 8, 4 or 2 bytes */
-};
+#include "kernels/cuda/gemm_shape.h"
 
 struct choice {
-    struct shape shape;
+    struct gemm_shape shape;
     cublasLtMatmulAlgo_t algorithm;
     int used;
 };
@@ -27,6 +23,7 @@ struct gemm_engine {
     cublasLtHandle_t handle;
     struct choice choices[CHOICES];
     int count;
+    pthread_mutex_t lock; /* a checkpoint is written beside the thread that fills the table */
 };
 
 /* cuBLASLt's view of a product: all matrices by columns, so a and b change places. */
@@ -54,6 +51,7 @@ enum status gemm_open(struct device *d, struct err *e)
         mem_free(g);
         return err_set(e, ERR_DEVICE, "cuBLASLt does not start");
     }
+    pthread_mutex_init(&g->lock, NULL);
     cuda_state(d)->gemm = g;
     return OK;
 }
@@ -62,30 +60,9 @@ void gemm_close(struct device *d)
 {
     struct gemm_engine *g = cuda_state(d)->gemm;
     if (g) g->lt->cublasLtDestroy(g->handle);
+    if (g) pthread_mutex_destroy(&g->lock);
     mem_free(g);
     cuda_state(d)->gemm = NULL;
-}
-
-static int32_t alignment(const void *p, int32_t ld, size_t size)
-{
-    uintptr_t bits = (uintptr_t)p | ((uintptr_t)ld * size) | 16;
-    return (int32_t)(bits & -bits);
-}
-
-static struct shape shape_of(const struct gemm *g)
-{
-    struct shape s;
-    size_t in = dtype_size(g->type), out = dtype_size(g->out);
-    memset(&s, 0, sizeof s);
-    s.M = g->M, s.N = g->N, s.K = g->K;
-    s.lda = g->lda, s.ldb = g->ldb, s.ldc = g->ldc, s.ldc0 = g->beta != 0 ? g->ldc0 : g->ldc;
-    s.type = (int32_t)g->type, s.out = (int32_t)g->out;
-    s.turn_a = g->turn_a, s.turn_b = g->turn_b, s.bias = g->bias != NULL, s.add = g->beta != 0;
-    s.align[0] = alignment(g->a, g->lda, in);
-    s.align[1] = alignment(g->b, g->ldb, in);
-    s.align[2] = alignment(g->c, g->ldc, out);
-    s.align[3] = g->beta != 0 ? alignment(g->c0, g->ldc0, out) : s.align[2];
-    return s;
 }
 
 static cudaDataType_t library_type(enum dtype t)
@@ -117,7 +94,7 @@ static void layouts_free(struct layouts *l)
 }
 
 static cublasStatus_t layouts_init(struct layouts *l, const struct cublaslt *lt,
-                                   const struct gemm *g, const struct shape *s)
+                                   const struct gemm *g, const struct gemm_shape *s)
 {
     const cublasOperation_t turn[] = {CUBLAS_OP_N, CUBLAS_OP_T};
     cublasStatus_t status;
@@ -126,7 +103,7 @@ static cublasStatus_t layouts_init(struct layouts *l, const struct cublaslt *lt,
     if (status) return status;
     set(l, CUBLASLT_MATMUL_DESC_TRANSA, &turn[g->turn_b != 0], sizeof *turn);
     set(l, CUBLASLT_MATMUL_DESC_TRANSB, &turn[g->turn_a != 0], sizeof *turn);
-    if (g->bias) {
+    if (s->bias) {
         const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
         const cudaDataType_t type = library_type(g->type);
         set(l, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
@@ -143,8 +120,8 @@ static cublasStatus_t layouts_init(struct layouts *l, const struct cublaslt *lt,
 
 /* The heuristic's first choice. Split sums are added in an order of their own kernel, never as
  * blocks happen to finish. */
-static cublasStatus_t ask(struct gemm_engine *e, const struct layouts *l, const struct shape *s,
-                          cublasLtMatmulAlgo_t *out)
+static cublasStatus_t ask(struct gemm_engine *e, const struct layouts *l,
+                          const struct gemm_shape *s, cublasLtMatmulAlgo_t *out)
 {
     const uint64_t workspace = CUDA_WORKSPACE;
     const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE |
@@ -174,7 +151,7 @@ static cublasStatus_t ask(struct gemm_engine *e, const struct layouts *l, const 
     return CUBLAS_STATUS_SUCCESS;
 }
 
-static uint64_t hash(const struct shape *s)
+static uint64_t hash(const struct gemm_shape *s)
 {
     const unsigned char *p = (const unsigned char *)s;
     uint64_t h = 1469598103934665603u;
@@ -182,24 +159,30 @@ static uint64_t hash(const struct shape *s)
     return h;
 }
 
-static cublasStatus_t choose(struct gemm_engine *e, const struct layouts *l, const struct shape *s,
-                             const cublasLtMatmulAlgo_t **out)
+static cublasStatus_t choose(struct gemm_engine *e, const struct layouts *l,
+                             const struct gemm_shape *s, const cublasLtMatmulAlgo_t **out)
 {
     size_t at = hash(s) % CHOICES;
     if (e->count > CHOICES / 2) {
+        pthread_mutex_lock(&e->lock);
         memset(e->choices, 0, sizeof e->choices);
         e->count = 0;
+        pthread_mutex_unlock(&e->lock);
     }
     while (e->choices[at].used && memcmp(&e->choices[at].shape, s, sizeof *s) != 0)
         at = (at + 1) % CHOICES;
     struct choice *c = &e->choices[at];
     *out = &c->algorithm;
     if (c->used) return CUBLAS_STATUS_SUCCESS;
-    cublasStatus_t status = ask(e, l, s, &c->algorithm);
+    cublasLtMatmulAlgo_t found;
+    cublasStatus_t status = ask(e, l, s, &found);
     if (status) return status;
+    pthread_mutex_lock(&e->lock);
+    c->algorithm = found;
     c->shape = *s;
     c->used = 1;
     e->count++;
+    pthread_mutex_unlock(&e->lock);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -211,7 +194,7 @@ void gemm_run(struct device *d, const struct gemm *g)
     if (g->M <= 0 || g->N <= 0) return;
     assert(g->K > 0 || (g->beta == 1 && g->c == g->c0 && !g->bias));
     if (g->K <= 0) return;
-    struct shape s = shape_of(g);
+    struct gemm_shape s = gemm_shape_of(g);
     cublasStatus_t status = layouts_init(&l, state->gemm->lt, g, &s);
     if (!status) status = choose(state->gemm, &l, &s, &algorithm);
     gemm_trace(d, g);
@@ -223,4 +206,71 @@ void gemm_run(struct device *d, const struct gemm *g)
     cuda_trace_end(d);
     layouts_free(&l);
     if (status) cuda_note(d, cudaErrorNotSupported, state->gemm->lt->cublasLtGetStatusName(status));
+}
+
+/* --- what was chosen --- */
+
+/* The configuration as cuBLASLt tells it; an attribute that this algorithm lacks is left out. */
+static void describe(const struct cublaslt *lt, const cublasLtMatmulAlgo_t *algorithm, char *out,
+                     size_t size)
+{
+    static const struct {
+        const char *name;
+        cublasLtMatmulAlgoConfigAttributes_t what;
+    } rows[] = {{"algorithm", CUBLASLT_ALGO_CONFIG_ID},
+                {"tile", CUBLASLT_ALGO_CONFIG_TILE_ID},
+                {"split", CUBLASLT_ALGO_CONFIG_SPLITK_NUM},
+                {"reduction", CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME},
+                {"swizzle", CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING},
+                {"custom", CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION},
+                {"stages", CUBLASLT_ALGO_CONFIG_STAGES_ID},
+                {"inner", CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID},
+                {"cluster", CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID}};
+    size_t used = 0;
+    out[0] = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows && used < size; i++) {
+        int32_t value = 0; /* some are of 2 bytes */
+        size_t written = 0;
+        if (lt->cublasLtMatmulAlgoConfigGetAttribute(algorithm, rows[i].what, &value, sizeof value,
+                                                     &written) != CUBLAS_STATUS_SUCCESS)
+            (void)lt->cublasLtMatmulAlgoConfigGetAttribute(algorithm, rows[i].what, &value,
+                                                           sizeof(uint16_t), &written);
+        if (written)
+            used += (size_t)snprintf(out + used, size - used, "%s%s %d", used ? ", " : "",
+                                     rows[i].name, value);
+    }
+}
+
+int32_t gemm_products(const struct device *d, struct kern_product *out, int32_t room)
+{
+    struct gemm_engine *g = cuda_state(d)->gemm;
+    int32_t n = 0;
+    pthread_mutex_lock(&g->lock);
+    for (int i = 0; i < CHOICES; i++) {
+        const struct choice *c = &g->choices[i];
+        if (!c->used || n++ >= room) continue;
+        gemm_shape_text(&c->shape, out[n - 1].shape, sizeof out->shape);
+        describe(g->lt, &c->algorithm, out[n - 1].algorithm, sizeof out->algorithm);
+    }
+    pthread_mutex_unlock(&g->lock);
+    return n;
+}
+
+enum status gemm_algorithm(struct device *d, struct kern_product *p, struct err *e)
+{
+    struct gemm_engine *engine = cuda_state(d)->gemm;
+    struct gemm_shape s;
+    struct layouts l;
+    cublasLtMatmulAlgo_t algorithm;
+    TRY(gemm_shape_parse(&s, p->shape, e));
+    struct gemm g = gemm_of_shape(&s);
+    cublasStatus_t status = layouts_init(&l, engine->lt, &g, &s);
+    if (!status) status = ask(engine, &l, &s, &algorithm);
+    layouts_free(&l);
+    if (status)
+        snprintf(p->algorithm, sizeof p->algorithm, "none: %s",
+                 engine->lt->cublasLtGetStatusName(status));
+    else
+        describe(engine->lt, &algorithm, p->algorithm, sizeof p->algorithm);
+    return OK;
 }

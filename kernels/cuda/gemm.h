@@ -7,7 +7,8 @@
  * 0; K = 0 needs beta 1 and no bias.
  *
  * Deterministic: the algorithm is what cuBLASLt's heuristic names first for shape, strides and
- * alignment, among those that use no atomics; nothing is timed. It is asked once a shape and kept.
+ * alignment, among those that use no atomics; nothing is timed. It is asked once a shape and kept,
+ * and a checkpoint carries what was chosen.
  */
 #ifndef CRIA_KERNELS_CUDA_GEMM_H
 #define CRIA_KERNELS_CUDA_GEMM_H
@@ -35,6 +36,10 @@ void gemm_close(struct device *d);
 void gemm_run(struct device *d, const struct gemm *g);
 void gemm_trace(struct device *d, const struct gemm *g); /* cuda_trace_begin of this product */
 int gemm_version(const struct device *d); /* the library's, as it counts; 0: emulated */
+
+/* What kernels.h says of products and product_algorithm. */
+int32_t gemm_products(const struct device *d, struct kern_product *out, int32_t room);
+enum status gemm_algorithm(struct device *d, struct kern_product *p, struct err *e);
 
 #ifdef __cplusplus
 }

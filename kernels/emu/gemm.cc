@@ -3,10 +3,15 @@
 
 #include <assert.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
+#include <mutex>
+#include <set>
+#include <string>
 #include <vector>
 
+#include "kernels/cuda/gemm_shape.h"
 #include "kernels/emu/block.h"
 
 extern "C" {
@@ -64,9 +69,51 @@ static void multiply(const struct gemm &g)
         }
 }
 
+/* --- what stands for cuBLASLt's choices: one algorithm, of whatever name it was given --- */
+
+static std::mutex lock; /* a checkpoint is written beside the thread that computes */
+static std::set<std::string> seen;
+static std::string algorithm = "the CBLAS";
+
+void emu_set_algorithm(const char *name) { algorithm = name; }
+
+static void note(const struct gemm *g)
+{
+    char text[sizeof(kern_product::shape)];
+    struct gemm_shape s = gemm_shape_of(g);
+    gemm_shape_text(&s, text, sizeof text);
+    std::lock_guard<std::mutex> held(lock);
+    seen.insert(text);
+}
+
+int32_t gemm_products(const struct device *, struct kern_product *out, int32_t room)
+{
+    int32_t n = 0;
+    std::lock_guard<std::mutex> held(lock);
+    for (const std::string &shape : seen) {
+        if (n++ >= room) continue;
+        snprintf(out[n - 1].shape, sizeof out->shape, "%s", shape.c_str());
+        snprintf(out[n - 1].algorithm, sizeof out->algorithm, "%s", algorithm.c_str());
+    }
+    return n;
+}
+
+enum status gemm_algorithm(struct device *, struct kern_product *p, struct err *e)
+{
+    struct gemm_shape s;
+    TRY(gemm_shape_parse(&s, p->shape, e));
+    snprintf(p->algorithm, sizeof p->algorithm, "%s", algorithm.c_str());
+    return OK;
+}
+
 int gemm_version(const struct device *) { return 0; }
 
-enum status gemm_open(struct device *, struct err *) { return OK; }
+enum status gemm_open(struct device *, struct err *)
+{
+    std::lock_guard<std::mutex> held(lock);
+    seen.clear();
+    return OK;
+}
 
 void gemm_close(struct device *) {}
 
@@ -77,6 +124,7 @@ void gemm_run(struct device *d, const struct gemm *g)
     if (g->K <= 0) return;
     struct gemm copy = *g;
     gemm_trace(d, g);
+    note(g);
     emu_enqueue(cuda_state(d)->compute, [copy] { multiply(copy); });
     cuda_trace_end(d);
 }

@@ -222,7 +222,7 @@ void emu_set_memory(size_t bytes) { limit = bytes > used ? bytes : used; }
 
 /* --- the device --- */
 
-static int devices = 1, capability = 90;
+static int devices = 1, devices_opened, capability = 90;
 static size_t shared_most = emu::SHARED_MAX;
 static cudaError_t answer = cudaSuccess;
 
@@ -234,6 +234,8 @@ void emu_set_devices(int count, cudaError_t a)
 
 extern "C" void emu_set_capability(int c) { capability = c; }
 
+int emu_devices_opened(void) { return devices_opened; }
+
 void emu_set_shared(size_t bytes) { shared_most = bytes; }
 
 cudaError_t cudaGetDeviceCount(int *count)
@@ -244,6 +246,7 @@ cudaError_t cudaGetDeviceCount(int *count)
 
 cudaError_t cudaSetDevice(int device)
 {
+    devices_opened += device < devices;
     return device < devices ? cudaSuccess : cudaErrorInvalidValue;
 }
 

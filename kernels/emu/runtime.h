@@ -89,6 +89,10 @@ void emu_set_seed(uint64_t seed);
 
 /* How many devices there are (1), and what the driver says when asked (cudaSuccess). */
 void emu_set_devices(int count, cudaError_t answer);
+/* How often one was opened. */
+int emu_devices_opened(void);
+/* What the library behind products says of its algorithm; starts as "the CBLAS". */
+void emu_set_algorithm(const char *name);
 /* Bytes of device memory there are in all; starts at 8 GB. */
 void emu_set_memory(size_t bytes);
 /* Bytes of shared memory the device says a block may have; starts at what sm_90 gives. */

@@ -165,6 +165,7 @@ static void null_grad_norm(struct device *d, float out[2], const float *grad, si
 }
 
 static void null_adamw(struct device *d, const struct kern_adamw *a) {}
+static void null_adamw_8bit(struct device *d, const struct kern_adamw_8bit *k) {}
 
 /* Scratch sizes: the CPU's, entry by entry. */
 
@@ -243,4 +244,5 @@ const struct kernels kernels_null = {
     .grad_norm = null_grad_norm,
     .grad_norm_scratch = null_grad_norm_scratch,
     .adamw = null_adamw,
+    .adamw_8bit = null_adamw_8bit,
 };

@@ -277,15 +277,53 @@ static void check_resume(const char *kind, const char *as)
 static void test_same_bits(void **state)
 {
     static const char *const kinds[] = {"lora_dropout=0.1", "finetuning=full",
-                                        "finetuning=full master_weights=false"};
-    static const char *const as[] = {"lora", "full", "rounded"};
-    static const int num_ways[] = {6, 4, 1};
+                                        "finetuning=full master_weights=false",
+                                        "finetuning=full master_weights=false optim=adamw_8bit"};
+    static const char *const as[] = {"lora", "full", "rounded", "coded"};
+    static const int num_ways[] = {6, 4, 1, 1};
     (void)state;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         check_bits("sft", kinds[i], as[i], num_ways[i]);
         check_resume(kinds[i], as[i]);
     }
     check_bits("dpo", "lora_dropout=0.1 disable_dropout=false", "pairs", 4);
+}
+
+/* A checkpoint carries the algorithms of its products; where the library would choose others now, a
+ * run does not go on. */
+static void test_algorithms(void **state)
+{
+    struct err e = {0};
+    json_t *root;
+    char path[256];
+    const char *more = "device=cuda max_steps=2", *on = "device=cuda max_steps=2 "
+                                                        "resume_from_checkpoint=auto";
+    (void)state;
+    run("sft", "algorithms", more, 1);
+    assert_int_equal(tiny.status, ERR_STOPPED);
+    tiny_path(&tiny, "algorithms/checkpoint-1/cria_state.json", path);
+    CHECK_OK(json_parse_file(path, &root, &e), &e);
+    json_t *products = json_object_get(json_object_get(root, "state"), "products");
+    assert_true(json_object_size(products) > 10);
+    const char *shape = json_object_iter_key(json_object_iter(products));
+    assert_non_null(strstr(shape, "strides"));
+    assert_string_equal(json_string_value(json_object_get(products, shape)), "the CBLAS");
+    emu_set_algorithm("another one");
+    run("sft", "algorithms", on, 0);
+    assert_int_equal(tiny.status, ERR_CONFIG);
+    assert_non_null(strstr(tiny.err.message, "was computed by \"the CBLAS\", now it would be by"));
+    assert_non_null(strstr(tiny.err.hint, "cuBLASLt"));
+    emu_set_algorithm("the CBLAS");
+    json_object_set_new(products, "1x2x3", json_string("the CBLAS"));
+    CHECK_OK(json_write_file(root, path, &e), &e);
+    run("sft", "algorithms", on, 0);
+    assert_int_equal(tiny.status, ERR_FORMAT);
+    assert_non_null(strstr(tiny.err.message, "no product's shape"));
+    json_object_del(products, "1x2x3");
+    CHECK_OK(json_write_file(root, path, &e), &e);
+    run("sft", "algorithms", on, 0);
+    CHECK_OK(tiny.status, &tiny.err);
+    json_decref(root);
 }
 
 /* Without masters a step of 1e-5 is lost on nearly all weights if each is rounded to the nearest;
@@ -405,6 +443,7 @@ int main(void)
         cmocka_unit_test(test_other_runs_in_fp32),
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_no_masters),
+        cmocka_unit_test(test_algorithms),
         cmocka_unit_test(test_auto),
         cmocka_unit_test(test_modes),
     };

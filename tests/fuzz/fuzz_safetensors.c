@@ -13,7 +13,7 @@ static void read_tensor(const struct tensor_files *f, const struct tensor_info *
     void *raw = malloc(bytes + 1);
     float *floats = malloc((t->count + 1) * sizeof *floats);
     FUZZ_MUST(raw && floats);
-    fuzz_look_at(tensor_read_bytes(f, t, raw, &e), &e);
+    fuzz_look_at(tensor_read_bytes(f, t, 0, t->count, raw, &e), &e);
     fuzz_look_at(tensor_read_float(f, t, 0, t->count, floats, &e), &e);
     fuzz_look_at(tensor_read_float(f, t, t->count / 2, t->count, floats, &e), &e);
     FUZZ_MUST(tensor_files_find(f, t->name) == t);

@@ -140,7 +140,7 @@ static void test_curves(void **state)
         found++;
     }
     closedir(dir);
-    assert_int_equal(found, 6);
+    assert_int_equal(found, 7);
     struct err e = {0};
     CHECK_OK(io_remove_tree(work, &e), &e);
 }

@@ -8,11 +8,13 @@
 
 #include "base/io.h"
 #include "base/mem.h"
+#include "ckpt/safetensors.h"
 #include "run/inference.h"
 #include "run/new_model.h"
 
 #define FULL "finetuning=full "
 #define LORA "finetuning=lora lora_dropout=0.1 lora_r=4 "
+#define CODES "lora_r=120 optim=adamw_8bit " /* of this rank some have 4096 elements */
 #define ADAPTER "adapter_model.safetensors"
 #define MODEL "model.safetensors"
 
@@ -99,6 +101,41 @@ static void test_resume(void **state)
     resume_case("lora", LORA, ADAPTER);
     resume_case("full", FULL, MODEL);
     resume_case("packed", LORA "packing=true", ADAPTER);
+    resume_case("codes", LORA CODES, ADAPTER);
+}
+
+/* What a checkpoint holds of moments in 8 bits, and what is said of one that is not this run's. */
+static void test_codes(void **state)
+{
+    struct err e = {0};
+    struct tensor_files *f;
+    const char *a = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight";
+    char path[256], name[2][128];
+    (void)state;
+    tiny_train(&tiny, "kept_codes", LORA CODES, 3);
+    assert_int_equal(tiny.status, ERR_STOPPED);
+    tiny_path(&tiny, "kept_codes/checkpoint-3/state.safetensors", path);
+    CHECK_OK(tensor_files_open(&f, path, &e), &e);
+    snprintf(name[0], sizeof *name, "%s.adam_v", a);
+    snprintf(name[1], sizeof *name, "%s.adam_v_max", a);
+    const struct tensor_info *codes = tensor_files_find(f, name[0]);
+    const struct tensor_info *max = tensor_files_find(f, name[1]);
+    const struct tensor_info *small = tensor_files_find(
+        f, "base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight.adam_v");
+    assert_true(codes && max && small);
+    assert_int_equal(codes->type, FILE_U8);
+    assert_int_equal(max->type, FILE_F32);
+    assert_int_equal(max->count, (codes->count + 255) / 256);
+    assert_int_equal(small->type, FILE_F32); /* below 4096 elements */
+    tensor_files_close(f);
+    tiny_train(&tiny, "kept_codes", LORA "lora_r=120 resume_from_checkpoint=auto", 0);
+    assert_int_equal(tiny.status, ERR_CONFIG);
+    assert_non_null(strstr(tiny.err.message, "8bit"));
+    train("codes1", LORA CODES "threads=1");
+    train("codes2", LORA CODES "threads=2");
+    assert_same("codes1", "codes2", ADAPTER);
+    train("no_codes", LORA "lora_r=120 threads=1");
+    assert_false(tiny_same(&tiny, "codes1/" ADAPTER, "no_codes/" ADAPTER));
 }
 
 static void write_file(const char *name, int records, const char *form)
@@ -281,8 +318,9 @@ int main(void)
         cmocka_unit_test(test_rerun),          cmocka_unit_test(test_checkpointing),
         cmocka_unit_test(test_resume),         cmocka_unit_test(test_metrics_cut),
         cmocka_unit_test(test_resume_mixture), cmocka_unit_test(test_resume_texts),
-        cmocka_unit_test(test_packing),        cmocka_unit_test(test_micro_batches),
-        cmocka_unit_test(test_merge),          cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_codes),          cmocka_unit_test(test_packing),
+        cmocka_unit_test(test_micro_batches),  cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

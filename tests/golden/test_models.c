@@ -62,7 +62,7 @@ static int32_t *read_ints(const struct golden *g, const char *name)
     struct err e = {0};
     const struct tensor_info *t = find(g, name);
     int32_t *values = mem_calloc(t->count, sizeof *values);
-    CHECK_OK(tensor_read_bytes(g->file, t, values, &e), &e);
+    CHECK_OK(tensor_read_bytes(g->file, t, 0, t->count, values, &e), &e);
     return values;
 }
 

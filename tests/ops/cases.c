@@ -120,6 +120,10 @@ const struct op_case op_cases[] = {
     {OP_attention, .N = 5, .H = 5, .KV = 5, .D = 33, .cut = CUT_DECODE, .S = 260, .pad = 1},
     {OP_attention, .N = 1, .H = 2, .KV = 2, .D = 32, .cut = CUT_DECODE, .S = 1},
     {OP_linear, .N = 385, .I = 530, .O = 40, .addend = 1, .accumulate = 1},
+    {OP_adamw_8bit, .N = 1},
+    {OP_adamw_8bit, .N = 256},
+    {OP_adamw_8bit, .N = 9001},
+    {OP_adamw_8bit, .N = 40960},
 };
 
 const int num_op_cases = sizeof op_cases / sizeof *op_cases;

@@ -4,10 +4,15 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
-#include "ops/ops.h"
+#include "kernels/codes.h"
+#include "ops/harness.h"
+
+enum { CODE_GUARD = 32 }; /* bytes behind codes; v is a pack where N makes it one */
 
 /* Adds a buffer [rows, cols]; `padded` ones take the case's row stride. */
 static void add(struct op_run *r, const char *name, enum op_role role, int32_t rows, int32_t cols,
@@ -366,23 +371,92 @@ static void adamw_declare(struct op_run *r)
     r->b[ADAM_V].low = 0;
 }
 
+static struct kern_adamw adamw_arguments(struct op_run *r)
+{
+    return (struct kern_adamw){.n = (size_t)r->c->N,
+                               .param = at(r, ADAM_PARAM),
+                               .m = at(r, ADAM_M),
+                               .v = at(r, ADAM_V),
+                               .grad = at(r, ADAM_GRAD),
+                               .scale = at(r, ADAM_SCALE),
+                               .lr = 1e-2f,
+                               .beta1 = 0.9f,
+                               .beta2 = 0.999f,
+                               .eps = 1e-8f,
+                               .weight_decay = 0.1f,
+                               .bias1 = 0.271f,
+                               .bias2 = 0.002997f};
+}
+
 static void adamw_device(struct device *d, struct op_run *r, void *scratch)
 {
-    struct kern_adamw a = {.n = (size_t)r->c->N,
-                           .param = at(r, ADAM_PARAM),
-                           .m = at(r, ADAM_M),
-                           .v = at(r, ADAM_V),
-                           .grad = at(r, ADAM_GRAD),
-                           .scale = at(r, ADAM_SCALE),
-                           .lr = 1e-2f,
-                           .beta1 = 0.9f,
-                           .beta2 = 0.999f,
-                           .eps = 1e-8f,
-                           .weight_decay = 0.1f,
-                           .bias1 = 0.271f,
-                           .bias2 = 0.002997f};
+    struct kern_adamw a = adamw_arguments(r);
     (void)scratch;
     d->k->adamw(d, &a);
+}
+
+/* The moments begin as codes (their whole parts) and come back as the numbers that their codes
+ * stand for. The exact ones are not rounded to codes; the naive ones are, to the nearest of 256. */
+static void adamw_8bit_declare(struct op_run *r)
+{
+    int32_t blocks = (r->c->N + CODES_BLOCK - 1) / CODES_BLOCK;
+    adamw_declare(r);
+    add_floats(r, "m_max", OP_IN_PLACE, 1, blocks, -1);
+    add_floats(r, "v_max", OP_IN_PLACE, 1, blocks, -1);
+    r->b[ADAM_M].low = r->b[ADAM_V].low = r->b[ADAM_M_MAX].low = r->b[ADAM_V_MAX].low = 0;
+    r->b[ADAM_M].high = r->b[ADAM_V].high = 255.5f;
+}
+
+static size_t adamw_8bit_scratch(const struct device *d, struct op_run *r)
+{
+    (void)d;
+    return 2 * ((size_t)(r->c->N + CODE_GUARD) + sizeof(float)); /* whole floats, rounded down */
+}
+
+/* The codes of a moment to `codes`, and 0xa5 behind them. */
+static void send_codes(struct device *d, struct op_run *r, int moment, uint8_t *codes)
+{
+    size_t n = (size_t)r->c->N;
+    float *number = run_take(n, sizeof *number);
+    uint8_t *bytes = run_take(n + CODE_GUARD, 1);
+    d->k->download(d, number, at(r, moment), n * sizeof *number);
+    for (size_t i = 0; i < n; i++) bytes[i] = (uint8_t)number[i];
+    memset(bytes + n, 0xa5, CODE_GUARD);
+    d->k->upload(d, codes, bytes, n + CODE_GUARD);
+    free(number);
+    free(bytes);
+}
+
+/* And back, as what they stand for. */
+static void fetch_codes(struct device *d, struct op_run *r, int moment, const uint8_t *codes)
+{
+    size_t n = (size_t)r->c->N;
+    int maxima = moment == ADAM_M ? ADAM_M_MAX : ADAM_V_MAX;
+    enum codes_kind kind = moment == ADAM_M ? CODES_SIGNED : CODES_UNSIGNED;
+    float *number = run_take(n, sizeof *number), *max = run_take(n, sizeof *max);
+    uint8_t *bytes = run_take(n + CODE_GUARD, 1);
+    d->k->download(d, max, at(r, maxima), (size_t)r->b[maxima].cols * sizeof *max);
+    d->k->download(d, bytes, codes, n + CODE_GUARD);
+    for (size_t i = 0; i < CODE_GUARD; i++) assert_int_equal(bytes[n + i], 0xa5);
+    for (size_t i = 0; i < n; i++) number[i] = codes_number(kind, bytes[i]) * max[i / CODES_BLOCK];
+    d->k->upload(d, at(r, moment), number, n * sizeof *number);
+    free(number);
+    free(max);
+    free(bytes);
+}
+
+static void adamw_8bit_device(struct device *d, struct op_run *r, void *scratch)
+{
+    struct kern_adamw_8bit k = {.a = adamw_arguments(r),
+                                .m = scratch,
+                                .v = (uint8_t *)scratch + r->c->N + CODE_GUARD,
+                                .m_max = at(r, ADAM_M_MAX),
+                                .v_max = at(r, ADAM_V_MAX)};
+    send_codes(d, r, ADAM_M, k.m);
+    send_codes(d, r, ADAM_V, k.v);
+    d->k->adamw_8bit(d, &k);
+    fetch_codes(d, r, ADAM_M, k.m);
+    fetch_codes(d, r, ADAM_V, k.v);
 }
 
 #define embedding_scratch NULL
@@ -448,7 +522,7 @@ void op_ints_init(struct op_ints *n, const struct op_case *c, int number)
     struct rng_key key = rng_key(77, RNG_INIT, (uint64_t)number);
     int32_t row = 0;
     *n = (struct op_ints){.key = rng_key(5, RNG_DROPOUT, 3)};
-    assert_true(c->N <= OP_INTS || c->op == OP_grad_norm || c->op == OP_adamw);
+    assert_true(c->N <= OP_INTS || c->op >= OP_grad_norm);
     for (uint32_t i = 0; i < OP_INTS; i++) {
         uint32_t word[4], counter[4] = {i, 0, 0, 0};
         rng_words(key, counter, word);

@@ -29,7 +29,8 @@
     X(swiglu, 5e-3)    \
     X(head, 4e-3)      \
     X(grad_norm, 2e-7) \
-    X(adamw, 2e-7)
+    X(adamw, 2e-7)     \
+    X(adamw_8bit, 2e-7)
 
 enum op {
 #define X(name, bf16) OP_##name,
@@ -152,7 +153,7 @@ enum {
     HEAD_DW
 };
 enum { GN_GRAD, GN_OUT };
-enum { ADAM_GRAD, ADAM_SCALE, ADAM_PARAM, ADAM_M, ADAM_V };
+enum { ADAM_GRAD, ADAM_SCALE, ADAM_PARAM, ADAM_M, ADAM_V, ADAM_M_MAX, ADAM_V_MAX };
 
 /* Constants that device and reference share. */
 #define OP_EPS 1e-5f

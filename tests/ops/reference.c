@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/codes.h"
 #include "ops/ops.h"
 
 #define REAL double

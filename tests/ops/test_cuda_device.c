@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/codes.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/emu/runtime.h"
 #include "kernels/kernels.h"
@@ -24,6 +25,19 @@ static struct device open_cuda(enum dtype type)
     struct err e = {0};
     assert_int_equal(device_open_type(&d, "cuda", type, 0, &e), OK);
     return d;
+}
+
+/* What "auto" is, opened once; *why as device_open_best says. */
+static void check_best(const char *name, struct err *why)
+{
+    struct device d;
+    struct err e = {0};
+    int opened = emu_devices_opened();
+    assert_int_equal(device_open_best(&d, 0, 1, why, &e), OK);
+    assert_string_equal(d.k->name, name);
+    assert_int_equal(d.type, strcmp(name, "cuda") ? DTYPE_F32 : DTYPE_BF16);
+    assert_true(emu_devices_opened() <= opened + 1);
+    device_close(&d);
 }
 
 static void *take(struct device *d, size_t bytes)
@@ -57,7 +71,7 @@ static void test_finding(void **state)
     struct err e = {0};
     char text[320];
     (void)state;
-    assert_string_equal(device_best(&e), "cuda");
+    check_best("cuda", &e);
     assert_int_equal(e.code, OK);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         emu_set_devices(cases[i].count, cases[i].answer);
@@ -65,7 +79,7 @@ static void test_finding(void **state)
         assert_non_null(strstr(e.message, cases[i].message));
         assert_non_null(strstr(e.hint, cases[i].hint));
         assert_null(strchr(e.message, '\n'));
-        assert_string_equal(device_best(&e), "cpu");
+        check_best("cpu", &e);
         assert_int_equal(e.code, ERR_DEVICE);
         device_close(&d);
     }
@@ -441,6 +455,35 @@ static void test_misaligned(void **state)
     device_close(&d);
 }
 
+/* 8-bit states anywhere give the bits of those that lie aligned. */
+static void test_misaligned_codes(void **state)
+{
+    struct device d = open_cuda(DTYPE_BF16);
+    (void)state;
+    for (int masters = 0; masters < 2; masters++) {
+        float data[2][PARAMS], max[2][2 * PARAMS / CODES_BLOCK + 2];
+        uint8_t codes[2][PARAMS];
+        for (int i = 0; i < 2; i++) {
+            struct adam a = adam_make(&d);
+            struct kern_adamw_8bit k = {.a = arguments(&a, masters, 0),
+                                        .m = (uint8_t *)a.m + i,
+                                        .v = (uint8_t *)a.m + 8224 + 3 * i,
+                                        .m_max = a.v,
+                                        .v_max = a.v + PARAMS / CODES_BLOCK + 1};
+            d.k->zero(&d, a.m, PARAMS * sizeof(float));
+            for (int step = 0; step < 3; step++) d.k->adamw_8bit(&d, &k);
+            d.k->download_floats(&d, data[i], a.data, PARAMS);
+            d.k->download(&d, codes[i], k.m, PARAMS);
+            d.k->download(&d, max[i], a.v, sizeof *max);
+            adam_free(&d, &a);
+        }
+        assert_memory_equal(data[0], data[1], sizeof *data);
+        assert_memory_equal(codes[0], codes[1], sizeof *codes);
+        assert_memory_equal(max[0], max[1], sizeof *max);
+    }
+    device_close(&d);
+}
+
 /* Without masters: each value is a neighbour of the exact one, and right in the mean. */
 static void test_stochastic_rounding(void **state)
 {
@@ -575,6 +618,7 @@ int main(void)
         cmocka_unit_test(test_refusal),
         cmocka_unit_test(test_masters),
         cmocka_unit_test(test_misaligned),
+        cmocka_unit_test(test_misaligned_codes),
         cmocka_unit_test(test_stochastic_rounding),
         cmocka_unit_test(test_cudnn),
         cmocka_unit_test(test_no_cudnn),

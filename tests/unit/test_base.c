@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/size.h"
+#include "base/segment.h"
 
 static void test_err(void **state)
 {
@@ -164,9 +165,27 @@ static void test_pages(void **state)
     mem_free(there);
 }
 
+/* Against counting, for windows before, within and behind prefix and segment. */
+static void test_pairs(void **state)
+{
+    static const struct segment segments[] = {
+        {0, 5, 0, 0, 0, 0}, {5, 1, 0, 0, 0, 1}, {6, 7, 4, 0, 4, 0}, {13, 0, 0, 0, 0, 2}};
+    (void)state;
+    for (int32_t window = 0; window < 14; window++) {
+        int64_t pairs = 0;
+        for (int i = 0; i < 4; i++)
+            for (int32_t r = 0; r < segments[i].length; r++) {
+                int32_t seen = segments[i].prefix_length + r + 1;
+                pairs += window && seen > window ? window : seen;
+            }
+        assert_true(segment_pairs(segments, 4, window) == (double)pairs);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_pages),
         cmocka_unit_test(test_err),
         cmocka_unit_test(test_buf),

@@ -357,6 +357,14 @@ static void test_aliases(void **state)
     assert_non_null(strstr(said, ":10: train_on_inputs (axolotl) is taken as train_on: all\n"));
     assert_non_null(strstr(said, ":14: flash_attention has no effect here"));
     config_free(&c);
+    load_ok(&c, "optimizer: adamw_bnb_8bit\n", NULL);
+    assert_int_equal(c.optim, CONFIG_OPTIM_ADAMW_8BIT);
+    assert_null(strstr(said, "adamw_bnb_8bit"));
+    config_free(&c);
+    load_ok(&c, "max_steps: 3\noptim: paged_adamw_8bit\n", NULL);
+    assert_int_equal(c.optim, CONFIG_OPTIM_ADAMW_8BIT);
+    assert_non_null(strstr(said, ":2: optim: paged_adamw_8bit is taken as adamw_8bit: all memory"));
+    config_free(&c);
     load_ok(&c,
             "dataset: a.json,b.json\ncutoff_len: 99\nfinetuning_type: lora\nlora_rank: 2\n"
             "lora_target: all\nmask_history: true\n",

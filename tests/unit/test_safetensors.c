@@ -375,8 +375,17 @@ static void test_reading(void **state)
     CHECK_OK(tensor_read_float(f, tensor_files_find(f, "z"), 0, 0, row, &e), &e);
     assert_int_equal(tensor_read_float(f, i, 0, 1, row, &e), ERR_UNSUPPORTED);
     int64_t whole = -1;
-    CHECK_OK(tensor_read_bytes(f, i, &whole, &e), &e);
+    CHECK_OK(tensor_read_bytes(f, i, 0, i->count, &whole, &e), &e);
     assert_int_equal(whole, 0);
+    uint16_t third = 0;
+    CHECK_OK(tensor_read_bytes(f, b, 2, 1, &third, &e), &e);
+    assert_int_equal(third, 0x4040);
+    assert_int_equal(tensor_read_bytes(f, b, 3, 2, row, &e), ERR_FORMAT);
+    CHECK_OK(tensor_expect_type(f, i, "i", FILE_I64, 0, NULL, &e), &e);
+    assert_int_equal(tensor_expect_type(f, i, "i", FILE_U8, 0, NULL, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.message, "holds I64, not U8"));
+    assert_int_equal(tensor_expect_type(f, b, "b", FILE_BF16, 1, (int64_t[]){4}, &e), ERR_SHAPE);
+    assert_int_equal(tensor_expect_type(f, NULL, "q", FILE_U8, 0, NULL, &e), ERR_FORMAT);
     CHECK_OK(tensor_expect(f, b, "b", 2, (int64_t[]){2, 2}, &e), &e);
     assert_int_equal(tensor_expect(f, b, "b", 2, (int64_t[]){2, 3}, &e), ERR_SHAPE);
     assert_non_null(strstr(e.message, "b: shape [2, 2], config wants [2, 3]"));
@@ -480,6 +489,13 @@ static void check_tensor(const struct tensor_files *f, const char *name, enum fi
     }
 }
 
+static enum status fill_bytes(void *context, size_t first, size_t count, void *out, struct err *e)
+{
+    (void)context, (void)e;
+    for (size_t i = 0; i < count; i++) ((uint8_t *)out)[i] = (uint8_t)((first + i) * 7);
+    return OK;
+}
+
 static void test_round_trip(void **state)
 {
     (void)state;
@@ -500,11 +516,18 @@ static void test_round_trip(void **state)
         {.name = "a.f32", .type = FILE_F32, .rank = 2, .shape = {3, BIG / 3}, .data = big},
         {.name = "q\"\n\xc3\xa9", .type = FILE_F64, .rank = 0, .data = &one},
         {.name = "none", .type = FILE_F64, .rank = 2, .shape = {0, 5}},
+        {.name = "a.u8", .type = FILE_U8, .rank = 1, .shape = {BIG}, .fill_bytes = fill_bytes},
     };
-    CHECK_OK(tensor_file_write(path, sources, 6, &e), &e);
+    CHECK_OK(tensor_file_write(path, sources, 7, &e), &e);
     assert_int_equal(next, BIG);
     CHECK_OK(tensor_files_open(&f, path, &e), &e);
-    assert_int_equal(tensor_files_count(f), 6);
+    assert_int_equal(tensor_files_count(f), 7);
+    const struct tensor_info *codes = tensor_files_find(f, "a.u8");
+    uint8_t *bytes = mem_calloc(BIG, 1);
+    assert_true(codes && bytes && codes->count == BIG);
+    CHECK_OK(tensor_read_bytes(f, codes, 0, BIG, bytes, &e), &e);
+    for (size_t i = 0; i < BIG; i++) assert_int_equal(bytes[i], (uint8_t)(i * 7));
+    mem_free(bytes);
     assert_string_equal(tensor_files_metadata(f, "format"), "pt");
     check_tensor(f, "z.bf16", FILE_BF16);
     check_tensor(f, "b.f16", FILE_F16);

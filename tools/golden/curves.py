@@ -47,6 +47,7 @@ COMMON = {
     "device": "cpu", "precision": "fp32", "logging_steps": 1, "save_steps": "none",
 }
 FULL = {"finetuning": "full", "learning_rate": 1e-3}
+FULL_8BIT = {**FULL, "optim": "adamw_8bit"}
 LORA = {"finetuning": "lora", "lora_r": 8, "lora_alpha": 16, "learning_rate": 2e-3}
 ALPACA = ("sft/alpaca_en_demo.json", "alpaca")
 VICUNA = ("chat/vicuna_dummy_500.json", "vicuna")
@@ -55,6 +56,7 @@ VICUNA = ("chat/vicuna_dummy_500.json", "vicuna")
 CURVES = {
     "alpaca_full": (ALPACA, FULL, None),
     "alpaca_lora": (ALPACA, LORA, None),
+    "alpaca_full_8bit": (ALPACA, FULL_8BIT, None),
     "vicuna_full": (VICUNA, FULL, None),
     "vicuna_lora": (VICUNA, LORA, None),
     "alpaca_lora_stories": (ALPACA, LORA, "weights/stories260K"),
@@ -109,8 +111,13 @@ def reference_curve(model, adapter, documents, options):
     per_step = COMMON["per_device_train_batch_size"] * COMMON["gradient_accumulation_steps"]
     batches = reference.step_batches(len(kept), STEPS, per_step, SEED)
     trained = reference.load_model(model, adapter, trainable=True)
-    losses, norms = reference.train_reference(trained, kept, batches, options["learning_rate"])
-    return {"documents": len(documents), "documents_kept": len(kept),
+    make_optimizer, more = None, {}
+    if "optim" in options:
+        import eight_bit  # of all curves this one alone wants bitsandbytes
+        make_optimizer, more = eight_bit.adamw, {"eight_bit": eight_bit.golden()}
+    losses, norms = reference.train_reference(trained, kept, batches, options["learning_rate"],
+                                              make_optimizer=make_optimizer)
+    return {**more, "documents": len(documents), "documents_kept": len(kept),
             "ids_hash": ids_hash(documents), "fall": fall(losses),
             "losses": losses, "grad_norms": norms}
 

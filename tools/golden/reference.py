@@ -87,15 +87,20 @@ def clip_gradients(parameters, max_norm):
     return norm
 
 
-def train_reference(model, documents, batches, learning_rate, max_grad_norm=1.0, warmup=0):
+def train_reference(model, documents, batches, learning_rate, max_grad_norm=1.0, warmup=0,
+                    make_optimizer=None):
     """Trains what requires a gradient; returns the losses and gradient norms of each step.
 
     documents: (ids, weights), already cut. batches: document numbers of each step.
-    AdamW as torch does it, betas 0.9 and 0.999, eps 1e-8, no decay; linear schedule to 0.
+    AdamW as torch does it, betas 0.9 and 0.999, eps 1e-8, no decay, unless
+    make_optimizer(model, parameters, learning_rate) makes another; linear schedule to 0.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8,
-                                  weight_decay=0.0)
+    if make_optimizer:
+        optimizer = make_optimizer(model, parameters, learning_rate)
+    else:
+        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8,
+                                      weight_decay=0.0)
     losses, norms = [], []
     for step, batch in enumerate(batches):
         for group in optimizer.param_groups:

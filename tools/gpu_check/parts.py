@@ -72,8 +72,9 @@ def check_ops(bench):
 
 # Small cases: of shared memory and of masks each kind, and what waits for what.
 SANITIZED = {
-    "memcheck": "embedding,norm,rope,attention,swiglu,head,lora,grad_norm,adamw",
-    "racecheck": "norm,attention,head,grad_norm,embedding",
+    "memcheck": "embedding,norm,rope,attention,swiglu,head,lora,grad_norm,adamw,"
+                "adamw_8bit",
+    "racecheck": "norm,attention,head,grad_norm,embedding,adamw_8bit",
     "synccheck": "norm,attention",
 }
 

@@ -12,7 +12,8 @@ static enum status add_param(struct token_rows *r, int32_t table, int32_t *index
     const struct param *p = &r->params->params[table];
     int path = (int)(strlen(p->name) - strlen(".weight"));
     snprintf(name, sizeof name, LORA_PREFIX "%.*s" ROWS_SUFFIX, path, p->name);
-    return param_set_add(r->params, name, r->rows.count, p->cols, PARAM_FLOAT, index, e);
+    return param_set_add(r->params, name, r->rows.count, p->cols, PARAM_FLOAT | PARAM_EMBEDDING,
+                         index, e);
 }
 
 static enum status check_ids(const struct param *table, const int32_t *ids, size_t n, struct err *e)

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/size.h"
+#include "kernels/codes.h"
 
 enum status param_set_add(struct param_set *s, const char *name, int32_t rows, int32_t cols,
                           unsigned flags, int32_t *index, struct err *e)
@@ -78,6 +79,32 @@ static void place_group(struct param_set *s, int32_t first, int32_t end, size_t 
     }
 }
 
+size_t param_blocks(const struct param *p) { return (p->n + CODES_BLOCK - 1) / CODES_BLOCK; }
+
+static int is_coded(const struct param_set *s, const struct param *p)
+{
+    return s->moments == PARAM_MOMENTS_8BIT && p->n >= PARAM_MIN_8BIT &&
+           !(p->flags & PARAM_EMBEDDING);
+}
+
+/* Both moments of all that is trained, each parameter's on an arena bound. */
+static void place_moments(struct param_set *s, struct arena *arena)
+{
+    for (int32_t i = 0; i < s->count; i++) {
+        struct param *p = &s->params[i];
+        if (!p->trainable || !s->moments) continue;
+        if (is_coded(s, p)) {
+            p->m_code = arena_take(arena, p->n);
+            p->v_code = arena_take(arena, p->n);
+            p->m_max = arena_take(arena, param_blocks(p) * sizeof(float));
+            p->v_max = arena_take(arena, param_blocks(p) * sizeof(float));
+        } else {
+            p->m = arena_take(arena, p->n * sizeof(float));
+            p->v = arena_take(arena, p->n * sizeof(float));
+        }
+    }
+}
+
 static float *take_flat(struct param_set *s, struct arena *arena, int wanted)
 {
     return wanted && s->flat_count ? arena_take(arena, s->flat_count * sizeof(float)) : NULL;
@@ -90,14 +117,11 @@ void param_set_place(struct param_set *s, const struct device *d, struct arena *
     for (int32_t i = 0; i < s->count; i++) masters |= has_master(s, &s->params[i], d);
     s->flat_master = take_flat(s, arena, masters);
     s->flat_grad = take_flat(s, arena, 1);
-    s->flat_m = take_flat(s, arena, s->with_moments);
-    s->flat_v = take_flat(s, arena, s->with_moments);
+    place_moments(s, arena);
     for (int32_t i = 0; i < s->count; i++) {
         struct param *p = &s->params[i];
         p->master = has_master(s, p, d) && s->flat_master ? s->flat_master + p->flat : NULL;
         p->grad = p->trainable && s->flat_grad ? s->flat_grad + p->flat : NULL;
-        p->m = p->trainable && s->flat_m ? s->flat_m + p->flat : NULL;
-        p->v = p->trainable && s->flat_v ? s->flat_v + p->flat : NULL;
     }
     for (int32_t first = 0, end; first < s->count; first = end) {
         const struct param *p = &s->params[first];

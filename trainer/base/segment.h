@@ -39,4 +39,7 @@ static inline int32_t segments_longest(const struct segment *segments, int32_t n
     return longest;
 }
 
+/* How many pairs of a row and a row that it sees there are; window 0: all. */
+double segment_pairs(const struct segment *segments, int32_t count, int32_t window);
+
 #endif

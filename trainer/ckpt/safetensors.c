@@ -472,18 +472,10 @@ const char *tensor_files_metadata(const struct tensor_files *f, const char *key)
 
 #define OTHER_MODEL "the config describes other weights than these: both must be of one model"
 
-enum status tensor_expect(const struct tensor_files *f, const struct tensor_info *t,
-                          const char *name, int rank, const int64_t *shape, struct err *e)
+static enum status expect_shape(const struct tensor_files *f, const struct tensor_info *t, int rank,
+                                const int64_t *shape, struct err *e)
 {
     char have[100], want[100];
-    if (!t) {
-        err_at(e, ERR_FORMAT, f->shards[0].path, 0, 0, "tensor \"%s\" is missing", name);
-        return err_hint(e, OTHER_MODEL);
-    }
-    if (!file_type_is_real(t->type))
-        return err_at(e, ERR_FORMAT, tensor_file_path(f, t), 0, 0,
-                      "tensor \"%s\" holds %s, not real numbers", show(t->name).text,
-                      file_type_name(t->type));
     if (t->rank == rank && (!rank || !memcmp(t->shape, shape, (size_t)rank * sizeof *shape)))
         return OK;
     tensor_shape_text(have, sizeof have, t->rank, t->shape);
@@ -491,6 +483,43 @@ enum status tensor_expect(const struct tensor_files *f, const struct tensor_info
     err_at(e, ERR_SHAPE, tensor_file_path(f, t), 0, 0, "%s: shape %s, config wants %s",
            show(t->name).text, have, want);
     return err_hint(e, OTHER_MODEL);
+}
+
+static enum status expect_there(const struct tensor_files *f, const struct tensor_info *t,
+                                const char *name, struct err *e)
+{
+    if (t) return OK;
+    err_at(e, ERR_FORMAT, f->shards[0].path, 0, 0, "tensor \"%s\" is missing", name);
+    return err_hint(e, OTHER_MODEL);
+}
+
+enum status tensor_expect(const struct tensor_files *f, const struct tensor_info *t,
+                          const char *name, int rank, const int64_t *shape, struct err *e)
+{
+    TRY(expect_there(f, t, name, e));
+    if (!file_type_is_real(t->type))
+        return err_at(e, ERR_FORMAT, tensor_file_path(f, t), 0, 0,
+                      "tensor \"%s\" holds %s, not real numbers", show(t->name).text,
+                      file_type_name(t->type));
+    return expect_shape(f, t, rank, shape, e);
+}
+
+enum status tensor_expect_type(const struct tensor_files *f, const struct tensor_info *t,
+                               const char *name, enum file_type type, int rank,
+                               const int64_t *shape, struct err *e)
+{
+    TRY(expect_there(f, t, name, e));
+    if (t->type != type)
+        return err_at(e, ERR_FORMAT, tensor_file_path(f, t), 0, 0, "tensor \"%s\" holds %s, not %s",
+                      show(t->name).text, file_type_name(t->type), file_type_name(type));
+    return expect_shape(f, t, rank, shape, e);
+}
+
+static enum status check_range(const struct tensor_files *f, const struct tensor_info *t,
+                               size_t first, size_t count, struct err *e)
+{
+    if (first <= t->count && count <= t->count - first) return OK;
+    return bad(tensor_file_path(f, t), t->name, e, "asked for elements behind its end");
 }
 
 enum status tensor_read_float(const struct tensor_files *f, const struct tensor_info *t,
@@ -503,8 +532,7 @@ enum status tensor_read_float(const struct tensor_files *f, const struct tensor_
         return err_at(e, ERR_UNSUPPORTED, sh->path, 0, 0,
                       "tensor \"%s\" holds %s, which is not read as numbers", show(t->name).text,
                       file_type_name(t->type));
-    if (first > t->count || count > t->count - first)
-        return bad(sh->path, t->name, e, "asked for elements behind its end");
+    TRY(check_range(f, t, first, count, e));
     uint64_t at = t->offset + first * each;
     if (t->type == FILE_F32) return io_read_at(sh->fd, dst, count * each, at, sh->path, e);
     for (size_t done = 0; done < count; done += step) {
@@ -515,9 +543,11 @@ enum status tensor_read_float(const struct tensor_files *f, const struct tensor_
     return OK;
 }
 
-enum status tensor_read_bytes(const struct tensor_files *f, const struct tensor_info *t, void *dst,
-                              struct err *e)
+enum status tensor_read_bytes(const struct tensor_files *f, const struct tensor_info *t,
+                              size_t first, size_t count, void *dst, struct err *e)
 {
     const struct shard *sh = &f->shards[t->file];
-    return io_read_at(sh->fd, dst, t->count * file_type_size(t->type), t->offset, sh->path, e);
+    size_t each = file_type_size(t->type);
+    TRY(check_range(f, t, first, count, e));
+    return io_read_at(sh->fd, dst, count * each, t->offset + first * each, sh->path, e);
 }

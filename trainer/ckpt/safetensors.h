@@ -66,15 +66,19 @@ MUST_CHECK enum status tensor_expect(const struct tensor_files *f, const struct 
                                      const char *name, int rank, const int64_t *shape,
                                      struct err *e);
 
+/* The same for elements of `type`, which need not be real numbers. */
+MUST_CHECK enum status tensor_expect_type(const struct tensor_files *f, const struct tensor_info *t,
+                                          const char *name, enum file_type type, int rank,
+                                          const int64_t *shape, struct err *e);
+
 /* Elements first ... first+count-1 as float into dst. ERR_IO, ERR_FORMAT (the file has shrunk, or
  * the range leaves the tensor), ERR_MEMORY, ERR_UNSUPPORTED (not a type of real numbers). */
 MUST_CHECK enum status tensor_read_float(const struct tensor_files *f, const struct tensor_info *t,
                                          size_t first, size_t count, float *dst, struct err *e);
 
-/* The whole tensor's bytes as they lie in the file (count * file_type_size of them). ERR_IO,
- * ERR_FORMAT. */
+/* The same elements as they lie in the file (count * file_type_size bytes). ERR_IO, ERR_FORMAT. */
 MUST_CHECK enum status tensor_read_bytes(const struct tensor_files *f, const struct tensor_info *t,
-                                         void *dst, struct err *e);
+                                         size_t first, size_t count, void *dst, struct err *e);
 
 /* "[4096, 1024]" into out[size], cut if need be. */
 void tensor_shape_text(char *out, size_t size, int rank, const int64_t *shape);

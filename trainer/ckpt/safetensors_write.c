@@ -27,7 +27,7 @@ static int by_type_then_name(const void *a, const void *b)
 static enum status source_size(const struct tensor_source *t, size_t *count, size_t *bytes,
                                struct err *e)
 {
-    if (!file_type_is_real(t->type))
+    if (!file_type_is_real(t->type) && !t->fill_bytes)
         return err_set(e, ERR_UNSUPPORTED, "tensor \"%s\": cannot be written as %s", t->name,
                        file_type_name(t->type));
     if (t->rank < 0 || t->rank > TENSOR_RANK_MAX)
@@ -98,18 +98,31 @@ struct block {
     char bytes[BLOCK * sizeof(double)];
 };
 
+/* Elements done ... done+n-1 to b->bytes. */
+static enum status fill_block(const struct tensor_source *t, size_t done, size_t n, struct block *b,
+                              struct err *e)
+{
+    const float *from = t->data ? t->data + done : b->values;
+    enum status s = OK;
+    if (t->fill_bytes)
+        s = t->fill_bytes(t->context, done, n, b->bytes, e);
+    else if (!t->data)
+        s = t->fill(t->context, done, n, b->values, e);
+    if (s) return err_wrap(e, "tensor \"%s\"", t->name);
+    if (!t->fill_bytes) file_type_from_float(t->type, b->bytes, from, n);
+    return OK;
+}
+
 static enum status write_tensor(int fd, const struct tensor_source *t, struct block *b,
                                 const char *path, struct err *e)
 {
     size_t count, bytes, each = file_type_size(t->type);
     TRY(source_size(t, &count, &bytes, e));
-    if (t->data && t->type == FILE_F32) return io_write_all(fd, t->data, bytes, path, e);
+    if (!t->fill_bytes && t->data && t->type == FILE_F32)
+        return io_write_all(fd, t->data, bytes, path, e);
     for (size_t done = 0; done < count; done += BLOCK) {
         size_t n = size_min(BLOCK, count - done);
-        const float *from = t->data ? t->data + done : b->values;
-        if (!t->data && t->fill(t->context, done, n, b->values, e))
-            return err_wrap(e, "tensor \"%s\"", t->name);
-        file_type_from_float(t->type, b->bytes, from, n);
+        TRY(fill_block(t, done, n, b, e));
         TRY(io_write_all(fd, b->bytes, n * each, path, e));
     }
     return OK;

@@ -1,4 +1,5 @@
-/* safetensors_write.h - named tensors of float, streamed to safetensors files of any real type.
+/* safetensors_write.h - named tensors of float, streamed to safetensors files of any real type; and
+ * tensors of bytes as they are.
  *
  * The layout is the reference writer's: tensors by type (wider first), then name; the header
  * padded with spaces to 8 bytes; metadata {"format": "pt"}, which transformers asks for. Values
@@ -19,19 +20,25 @@
 typedef enum status tensor_fill(void *context, size_t first, size_t count, float *out,
                                 struct err *e);
 
+/* The same of elements as they lie in the file. */
+typedef enum status tensor_fill_bytes(void *context, size_t first, size_t count, void *out,
+                                      struct err *e);
+
 struct tensor_source {
     const char *name;
-    enum file_type type; /* to store: F64, F32, BF16 or F16 */
+    enum file_type type; /* to store: F64, F32, BF16 or F16; with fill_bytes any */
     int rank;
     int64_t shape[TENSOR_RANK_MAX];
     const float *data; /* all elements; NULL: ask `fill` */
     tensor_fill *fill;
+    tensor_fill_bytes *fill_bytes; /* asked before both */
     void *context;
 };
 
 /* One file. ERR_IO, ERR_DISK_FULL, ERR_MEMORY, ERR_SHAPE (a rank or size out of range),
- * ERR_UNSUPPORTED (not a type of real numbers), ERR_FORMAT (two tensors of one name, or a name
- * that is not UTF-8), or what `fill` returns. On failure a former file of this name is as before.
+ * ERR_UNSUPPORTED (not a type of real numbers, without fill_bytes), ERR_FORMAT (two tensors of one
+ * name, or a name that is not UTF-8), or what `fill` returns. On failure a former file of this name
+ * is as before.
  */
 MUST_CHECK enum status tensor_file_write(const char *path, const struct tensor_source *sources,
                                          size_t count, struct err *e);

@@ -123,6 +123,18 @@ static void notice_alias(const struct config_receiver *r, const struct config_sc
                alias->yes ? value->scalar.text : "");
 }
 
+static void notice_synonym(const struct config_receiver *r, enum config_key key,
+                           const struct config_scalar *word)
+{
+    char place[300];
+    struct config_origin origin = {.source = r->source, .line = word->line};
+    const char *why = config_synonym_note(key, word->text);
+    if (!why) return;
+    place_text(&origin, r->file, place, sizeof place);
+    log_notice("%s: %s: %s is taken as %s: %s", place, config_name(key), word->text,
+               config_synonym(key, word->text), why);
+}
+
 enum status config_receive(struct config_receiver *r, const struct config_scalar *name,
                            const struct config_meaning *m, const struct config_value *given)
 {
@@ -138,6 +150,7 @@ enum status config_receive(struct config_receiver *r, const struct config_scalar
         if (nothing) return OK;
         notice_alias(r, name, m->alias, &value);
     }
+    if (!value.is_list) notice_synonym(r, key, &value.scalar);
     *seen = (struct config_origin){.source = r->source,
                                    .line = value.scalar.line,
                                    .column = value.scalar.column,

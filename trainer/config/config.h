@@ -62,7 +62,7 @@ enum config_lr_scheduler_type {
     CONFIG_LR_CONSTANT,
     CONFIG_LR_CONSTANT_WITH_WARMUP
 };
-enum config_optim { CONFIG_OPTIM_ADAMW };
+enum config_optim { CONFIG_OPTIM_ADAMW, CONFIG_OPTIM_ADAMW_8BIT };
 enum config_finetuning { CONFIG_FULL, CONFIG_LORA };
 enum config_device {
     CONFIG_DEVICE_AUTO,

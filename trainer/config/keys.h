@@ -114,10 +114,10 @@
       "AdamW's decay; norms and biases are exempt") \
     X(max_grad_norm, REAL, "1", RANGE(0, 1e9), ALWAYS, \
       "gradients are scaled down to this norm; 0: never") \
-    X(optim, CHOICE, "adamw", WORDS("adamw") \
-      LATER("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit", \
-            "adafactor", "sgd", "lion"), \
-      ALWAYS, "optimiser") \
+    X(optim, CHOICE, "adamw", WORDS("adamw", "adamw_8bit") \
+      LATER("adamw_torch_8bit", "adafactor", "sgd", "lion"), \
+      ALWAYS, "optimiser; adamw_8bit is AdamW with bitsandbytes' states of 8 bits: 2 bytes a parameter " \
+      "instead of 8, but for embeddings and parameters below 4096 elements") \
     X(adam_beta1, REAL, "0.9", RANGE(0, 0.9999999), ALWAYS, \
       "decay of the mean of gradients") \
     X(adam_beta2, REAL, "0.999", RANGE(0, 0.9999999), ALWAYS, \

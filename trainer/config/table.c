@@ -192,40 +192,46 @@ const struct config_stranger config_strangers[] = {
 };
 const size_t config_num_strangers = COUNT(config_strangers);
 
-/* Values in other tools' words. */
+#define NOT_PAGED "all memory is planned before the run, so nothing has to be paged"
+
+/* Values in other tools' words; why it is not quite the same, where it is not. */
 static const struct {
     enum config_key key;
-    const char *word, *meant;
+    const char *word, *meant, *why;
 } synonyms[] = {
-    {KEY_save_dtype, "float32", "fp32"},
-    {KEY_save_dtype, "float16", "fp16"},
-    {KEY_save_dtype, "bfloat16", "bf16"},
-    {KEY_device, "gpu", "cuda"},
-    {KEY_precision, "float32", "fp32"},
-    {KEY_precision, "no", "fp32"},
-    {KEY_precision, "bfloat16", "bf16"},
-    {KEY_mix_strategy, "first_exhausted", "interleave_under"},
-    {KEY_mix_strategy, "all_exhausted", "interleave_over"},
-    {KEY_optim, "adamw_torch", "adamw"},
-    {KEY_optim, "adamw_torch_fused", "adamw"},
-    {KEY_optim, "adamw_hf", "adamw"},
-    {KEY_lora_target_modules, "all", "all-linear"},
-    {KEY_lora_target_modules, "all_linear", "all-linear"},
-    {KEY_resume_from_checkpoint, "true", "auto"},
-    {KEY_resume_from_checkpoint, "false", "none"},
-    {KEY_gradient_checkpointing, "unsloth", "offload"},
-    {KEY_gradient_checkpointing, "true", "full"},
-    {KEY_gradient_checkpointing, "on", "full"},
-    {KEY_gradient_checkpointing, "yes", "full"},
-    {KEY_gradient_checkpointing, "false", "none"},
-    {KEY_gradient_checkpointing, "off", "none"},
-    {KEY_gradient_checkpointing, "no", "none"},
-    {KEY_metric_for_best_model, "loss", "eval_loss"},
-    {KEY_metric_for_best_model, "rewards/accuracies", "eval_rewards/accuracies"},
-    {KEY_metric_for_best_model, "rewards/margins", "eval_rewards/margins"},
-    {KEY_eval_steps, "no", "none"},
-    {KEY_report_to, "all", "html, tensorboard"},
-    {KEY_save_steps, "no", "none"},
+    {KEY_save_dtype, "float32", "fp32", NULL},
+    {KEY_save_dtype, "float16", "fp16", NULL},
+    {KEY_save_dtype, "bfloat16", "bf16", NULL},
+    {KEY_device, "gpu", "cuda", NULL},
+    {KEY_precision, "float32", "fp32", NULL},
+    {KEY_precision, "no", "fp32", NULL},
+    {KEY_precision, "bfloat16", "bf16", NULL},
+    {KEY_mix_strategy, "first_exhausted", "interleave_under", NULL},
+    {KEY_mix_strategy, "all_exhausted", "interleave_over", NULL},
+    {KEY_optim, "adamw_torch", "adamw", NULL},
+    {KEY_optim, "adamw_torch_fused", "adamw", NULL},
+    {KEY_optim, "adamw_hf", "adamw", NULL},
+    {KEY_optim, "adamw_bnb_8bit", "adamw_8bit", NULL},
+    {KEY_optim, "paged_adamw_8bit", "adamw_8bit", NOT_PAGED},
+    {KEY_optim, "paged_adamw", "adamw", NOT_PAGED},
+    {KEY_optim, "paged_adamw_32bit", "adamw", NOT_PAGED},
+    {KEY_lora_target_modules, "all", "all-linear", NULL},
+    {KEY_lora_target_modules, "all_linear", "all-linear", NULL},
+    {KEY_resume_from_checkpoint, "true", "auto", NULL},
+    {KEY_resume_from_checkpoint, "false", "none", NULL},
+    {KEY_gradient_checkpointing, "unsloth", "offload", NULL},
+    {KEY_gradient_checkpointing, "true", "full", NULL},
+    {KEY_gradient_checkpointing, "on", "full", NULL},
+    {KEY_gradient_checkpointing, "yes", "full", NULL},
+    {KEY_gradient_checkpointing, "false", "none", NULL},
+    {KEY_gradient_checkpointing, "off", "none", NULL},
+    {KEY_gradient_checkpointing, "no", "none", NULL},
+    {KEY_metric_for_best_model, "loss", "eval_loss", NULL},
+    {KEY_metric_for_best_model, "rewards/accuracies", "eval_rewards/accuracies", NULL},
+    {KEY_metric_for_best_model, "rewards/margins", "eval_rewards/margins", NULL},
+    {KEY_eval_steps, "no", "none", NULL},
+    {KEY_report_to, "all", "html, tensorboard", NULL},
+    {KEY_save_steps, "no", "none", NULL},
 };
 
 const struct config_stage_default config_stage_defaults[] = {
@@ -272,6 +278,13 @@ const char *config_synonym(enum config_key key, const char *word)
     for (size_t i = 0; i < COUNT(synonyms); i++)
         if (synonyms[i].key == key && !strcasecmp(synonyms[i].word, word)) return synonyms[i].meant;
     return word;
+}
+
+const char *config_synonym_note(enum config_key key, const char *word)
+{
+    for (size_t i = 0; i < COUNT(synonyms); i++)
+        if (synonyms[i].key == key && !strcasecmp(synonyms[i].word, word)) return synonyms[i].why;
+    return NULL;
 }
 
 const char *config_kind_text(enum config_kind kind)

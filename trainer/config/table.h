@@ -103,6 +103,8 @@ size_t config_names(const char *names[CONFIG_MAX_NAMES]);
 
 /* What `word`, written as a value of `key`, stands for: itself unless it is a known synonym. */
 const char *config_synonym(enum config_key key, const char *word);
+/* And why it is not quite that; NULL: it is. */
+const char *config_synonym_note(enum config_key key, const char *word);
 
 /* A default that another one replaces in a stage. */
 struct config_stage_default {

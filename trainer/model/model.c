@@ -59,8 +59,8 @@ enum status model_create(struct model *m, const struct model_config *config,
     m->layers = mem_calloc(layers, sizeof *m->layers);
     m->slots = mem_calloc(layers, SLOTS_PER_LAYER * sizeof *m->slots);
     if (!m->layers || !m->slots) return err_set(e, ERR_MEMORY, "no memory for %zu layers", layers);
-    TRY(param_set_add(params, WEIGHT_EMBEDDING, config->vocab_size, config->hidden_size, 0,
-                      &m->embedding, e));
+    TRY(param_set_add(params, WEIGHT_EMBEDDING, config->vocab_size, config->hidden_size,
+                      PARAM_EMBEDDING, &m->embedding, e));
     for (int32_t l = 0; l < config->num_layers; l++) {
         TRY(add_layer(m, l, e));
         for (int kind = 0; kind < SLOTS_PER_LAYER; kind++) make_slot(m, l, kind);

@@ -44,8 +44,15 @@ enum status optimizer_step(struct device *d, struct param_set *params,
     for (int32_t i = 0; i < params->count; i++) {
         const struct param *p = &params->params[i];
         if (!p->trainable) continue;
-        struct kern_adamw a = arguments(p, o, lr, t, result + 1);
-        d->k->adamw(d, &a);
+        struct kern_adamw_8bit k = {.a = arguments(p, o, lr, t, result + 1),
+                                    .m = p->m_code,
+                                    .v = p->v_code,
+                                    .m_max = p->m_max,
+                                    .v_max = p->v_max};
+        if (p->m_code)
+            d->k->adamw_8bit(d, &k);
+        else
+            d->k->adamw(d, &k.a);
     }
     d->k->download(d, &norm, result, sizeof norm);
     *grad_norm = norm;

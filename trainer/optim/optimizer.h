@@ -2,8 +2,8 @@
  *
  * Gradients lie summed, unscaled, in the flat space. The norm is taken once over all of it, the
  * division by the step's weight and the clipping are one factor, and every parameter is updated by
- * AdamW with decay unless it is a norm or a bias (SEMANTICS H). A norm that is not finite changes
- * nothing.
+ * AdamW with decay unless it is a norm or a bias (SEMANTICS H), its moments in fp32 or in 8 bits as
+ * the parameter has them. A norm that is not finite changes nothing.
  */
 #ifndef CRIA_OPTIM_OPTIMIZER_H
 #define CRIA_OPTIM_OPTIMIZER_H

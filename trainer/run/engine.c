@@ -57,12 +57,14 @@ static int differs(const void *context, const struct param *p)
 static enum status open_device(struct engine *g, struct err *e)
 {
     const struct engine_options *o = &g->options;
-    const char *name = o->device;
-    struct err why = {0};
-    if (!strcmp(name, "auto")) name = device_best(&why);
-    if (why.code && o->train) log_notice("computing on the CPU: %s", why.message);
-    if (o->fp32) return device_open_type(&g->device, name, DTYPE_F32, o->threads, e);
-    return device_open(&g->device, name, o->threads, e);
+    struct err why;
+    if (!strcmp(o->device, "auto")) {
+        TRY(device_open_best(&g->device, o->fp32, o->threads, &why, e));
+        if (why.code && o->train) log_notice("computing on the CPU: %s", why.message);
+        return OK;
+    }
+    if (o->fp32) return device_open_type(&g->device, o->device, DTYPE_F32, o->threads, e);
+    return device_open(&g->device, o->device, o->threads, e);
 }
 
 enum status engine_describe(struct engine *g, const struct engine_options *o, struct err *e)
@@ -72,7 +74,9 @@ enum status engine_describe(struct engine *g, const struct engine_options *o, st
     TRY(model_create(&g->model, o->config, &g->params, e));
     if (o->lora) TRY(add_adapter(g, o->lora, e));
     set_trainable(g);
-    g->params.with_moments = o->train;
+    g->params.moments = !o->train         ? PARAM_NO_MOMENTS
+                        : o->moments_8bit ? PARAM_MOMENTS_8BIT
+                                          : PARAM_MOMENTS_FP32;
     g->params.no_masters = o->no_masters;
     TRY(frozen_create(&g->reference, &g->params, differs, g, e));
     return tape_create(&g->tape, &g->device, model_tape_nodes(o->config), e);
@@ -670,15 +674,37 @@ enum status engine_draw(struct engine *g, const struct kern_sample *how, int32_t
     return d->k->sync(d, e);
 }
 
-double engine_forward_flops(const struct engine *g, int64_t rows, int64_t supervised)
+struct engine_work engine_work(const struct engine *g, const struct batch *b)
 {
     const struct model_config *c = g->options.config;
-    double base = model_flops_per_token(c) * (double)rows;
-    return base + 2.0 * c->hidden_size * c->vocab_size * (double)supervised;
+    struct engine_work w = {.rows = b->N, .supervised = b->S};
+    for (int32_t l = 0; l < c->num_layers; l++)
+        w.pairs += segment_pairs(b->segments, b->num_segments, model_config_window(c, l));
+    return w;
 }
 
-double engine_train_flops(const struct engine *g, int64_t rows, int64_t supervised)
+/* Of one product by the scores, in all heads. */
+static double attention_flops(const struct engine *g, const struct engine_work *w)
+{
+    const struct model_config *c = g->options.config;
+    return 2.0 * w->pairs * c->num_heads * c->head_dim;
+}
+
+static double product_flops(const struct engine *g, const struct engine_work *w)
+{
+    const struct model_config *c = g->options.config;
+    return model_flops_per_token(c) * w->rows +
+           2.0 * c->hidden_size * c->vocab_size * w->supervised;
+}
+
+double engine_forward_flops(const struct engine *g, const struct engine_work *w)
+{
+    return product_flops(g, w) + 2 * attention_flops(g, w); /* scores, and values by them */
+}
+
+double engine_train_flops(const struct engine *g, const struct engine_work *w)
 {
     int products = g->has_lora ? 2 : 3; /* forward, by the input, by the weight */
-    return products * engine_forward_flops(g, rows, supervised);
+    /* backward has the scores again, their gradient, and those of queries, keys and values */
+    return products * product_flops(g, w) + 7 * attention_flops(g, w);
 }

@@ -37,6 +37,7 @@ struct engine_options {
     const char *device;                /* "auto" (the GPU if there is one), "cpu", "null", "cuda" */
     int fp32;                          /* on a GPU too, which else computes in bf16 */
     int no_masters;                    /* param.h */
+    int moments_8bit;                  /* param.h too */
     int threads;                       /* 0: all cores this process may use */
     const struct model_config *config; /* must outlive the engine */
     const struct lora_options *lora;   /* NULL: no adapter */
@@ -189,9 +190,17 @@ MUST_CHECK enum status engine_decode(struct engine *g, const int32_t *ids, int32
 MUST_CHECK enum status engine_draw(struct engine *g, const struct kern_sample *how, int32_t *id,
                                    struct err *e);
 
-/* Arithmetic of a training micro-batch of N rows, S supervised: FLOPs of its base products and
- * head. */
-double engine_train_flops(const struct engine *g, int64_t rows, int64_t supervised);
-double engine_forward_flops(const struct engine *g, int64_t rows, int64_t supervised);
+/* What decides the arithmetic of a micro-batch. */
+struct engine_work {
+    double rows, supervised;
+    double pairs; /* of a row and a row that it sees, summed over the layers */
+};
+
+struct engine_work engine_work(const struct engine *g, const struct batch *b);
+
+/* FLOPs of base products, head and attention. An adapter's own, and what checkpointing computes
+ * again, are not counted: the floor is without them. */
+double engine_train_flops(const struct engine *g, const struct engine_work *w);
+double engine_forward_flops(const struct engine *g, const struct engine_work *w);
 
 #endif

@@ -212,9 +212,10 @@ static enum status explain_schedule(const struct session *s, struct buf *out)
         SAY("rises over %lld steps to %g, then ", ll(s->schedule.warmup), c->learning_rate);
     SAY("follows lr_scheduler_type %s%s.\n", config_word(c, KEY_lr_scheduler_type),
         s->schedule.warmup > 0 ? "" : " from its peak on");
-    SAY("  Peak %g; AdamW with betas %g and %g, epsilon %g, weight decay %g (norms and biases "
+    SAY("  Peak %g; AdamW with %sbetas %g and %g, epsilon %g, weight decay %g (norms and biases "
         "exempt).\n",
-        c->learning_rate, c->adam_beta1, c->adam_beta2, c->adam_epsilon, c->weight_decay);
+        c->learning_rate, c->optim == CONFIG_OPTIM_ADAMW_8BIT ? "states of 8 bits, " : "",
+        c->adam_beta1, c->adam_beta2, c->adam_epsilon, c->weight_decay);
     if (c->max_grad_norm > 0) SAY("  Gradients are scaled down to norm %g.\n", c->max_grad_norm);
     return OK;
 }

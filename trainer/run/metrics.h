@@ -15,16 +15,16 @@
 #include "objective/preference.h"
 
 /* name in the file, meaning; every value is a number */
-#define METRICS_TABLE(X)                                                                        \
-    X(loss, "mean loss of a trained token since the last log")                                  \
-    X(grad_norm, "gradient norm of the last step, before clipping")                             \
-    X(learning_rate, "of the last step")                                                        \
-    X(mean_token_accuracy, "trained tokens that were the most likely one")                      \
-    X(num_tokens, "tokens seen so far")                                                         \
-    X(supervised_share, "of the tokens since the last log, those trained")                      \
-    X(tokens_per_second, "since the last log")                                                  \
-    X(floor_share, "time of the base products at the device's measured GEMM rate / time taken") \
-    X(memory_bytes, "arenas of the run")                                                        \
+#define METRICS_TABLE(X)                                                                          \
+    X(loss, "mean loss of a trained token since the last log")                                    \
+    X(grad_norm, "gradient norm of the last step, before clipping")                               \
+    X(learning_rate, "of the last step")                                                          \
+    X(mean_token_accuracy, "trained tokens that were the most likely one")                        \
+    X(num_tokens, "tokens seen so far")                                                           \
+    X(supervised_share, "of the tokens since the last log, those trained")                        \
+    X(tokens_per_second, "since the last log")                                                    \
+    X(floor_share, "time of products and scores at the device's measured GEMM rate / time taken") \
+    X(memory_bytes, "arenas of the run")                                                          \
     X(skipped_steps, "left out so far: on_nan, on_spike")
 
 enum metric {

@@ -92,11 +92,17 @@ static enum status run_batch(struct session *s, const struct batch *b, struct er
     return engine_backward(&s->engine, b, scores.logp, e);
 }
 
+static double batch_flops(const struct session *s, const struct batch *b)
+{
+    struct engine_work w = engine_work(&s->engine, b);
+    return engine_train_flops(&s->engine, &w);
+}
+
 /* Seconds a FLOP takes in a micro-batch; the second of two runs counts, unless the first was long
  * enough. */
 static enum status time_batch(struct session *s, const struct batch *b, double *out, struct err *e)
 {
-    double flops = engine_train_flops(&s->engine, b->N, b->S);
+    double flops = batch_flops(s, b);
     for (int run = 0; run < 2; run++) {
         double began = clock_seconds(), took;
         TRY(run_batch(s, b, e));
@@ -115,7 +121,7 @@ static enum status time_reference(struct session *s, const struct batch *b, doub
     if (!s->engine.options.reference) return OK;
     double began = clock_seconds();
     TRY(engine_reference(&s->engine, b, e));
-    *out = (clock_seconds() - began) / engine_train_flops(&s->engine, b->N, b->S);
+    *out = (clock_seconds() - began) / batch_flops(s, b);
     return OK;
 }
 
@@ -125,6 +131,15 @@ static double epoch_rows(const struct session *s, const struct batch *b)
     const struct loader_report *r = loader_report(s->train_loader);
     if (!s->aligns) return (double)(r->tokens - r->documents);
     return (double)r->tokens * b->N / (double)b->num_tokens;
+}
+
+/* Rows see as many rows as in the batch. */
+static struct engine_work epoch_work(const struct session *s, const struct batch *b)
+{
+    struct engine_work w = engine_work(&s->engine, b);
+    double rows = epoch_rows(s, b);
+    return (struct engine_work){rows, (double)loader_report(s->train_loader)->supervised,
+                                w.pairs * rows / w.rows};
 }
 
 /* How many epochs' worth of micro-batches the reference runs over. */
@@ -153,8 +168,8 @@ enum status plan_measure(struct plan *p, struct session *s, struct err *e)
                         e)); /* the weights stay zero: a product of zeros takes as long */
     TRY(loader_batch(s->train_loader, 0, 0, &b, e));
     double most = MEASURE_SECONDS * s->gemm_peak;
-    double rows_an_epoch = epoch_rows(s, &b);
-    double share = most / engine_train_flops(&s->engine, b.N, b.S);
+    struct engine_work epoch = epoch_work(s, &b);
+    double share = most / batch_flops(s, &b);
     int32_t rows = share < 1 ? (int32_t)(share * b.N) : b.N;
     b = cut_batch(&b, rows > 16 ? rows : 16, &last);
     TRY(time_batch(s, &b, &per_flop, e));
@@ -162,8 +177,7 @@ enum status plan_measure(struct plan *p, struct session *s, struct err *e)
     TRY(time_update(s, &update, e));
     double epochs = (double)s->total_steps / (double)s->steps_per_epoch;
     double seconds = per_flop * epochs + reference * reference_epochs(s, epochs);
-    p->eta = seconds * engine_train_flops(&s->engine, (int64_t)rows_an_epoch, r->supervised) +
-             update * (double)s->total_steps;
+    p->eta = seconds * engine_train_flops(&s->engine, &epoch) + update * (double)s->total_steps;
     return OK;
 }
 

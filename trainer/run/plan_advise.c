@@ -66,13 +66,23 @@ static int64_t most_units(const struct session *s)
 
 /* --- changes --- */
 
-enum change_flags { BATCH = 1, CHECKPOINT = 2, LENGTH = 4, LORA = 8 };
+enum change_flags { BATCH = 1, CHECKPOINT = 2, LENGTH = 4, LORA = 8, MOMENTS = 16 };
 
 /* Cheapest first: what leaves the numbers alone and costs nothing, then time, then what changes the
- * run. Each row is one proposal. */
+ * numbers a little (MOMENTS: of 8 bits), then the run. Each row is one proposal. */
 static const unsigned proposals[] = {
-    BATCH, CHECKPOINT,   CHECKPOINT | BATCH,        CHECKPOINT | BATCH | LENGTH,
-    LORA,  LORA | BATCH, LORA | CHECKPOINT | BATCH, LORA | CHECKPOINT | BATCH | LENGTH,
+    BATCH,
+    CHECKPOINT,
+    CHECKPOINT | BATCH,
+    MOMENTS,
+    MOMENTS | BATCH,
+    MOMENTS | CHECKPOINT,
+    MOMENTS | CHECKPOINT | BATCH,
+    MOMENTS | CHECKPOINT | BATCH | LENGTH,
+    LORA,
+    LORA | BATCH,
+    LORA | CHECKPOINT | BATCH,
+    LORA | CHECKPOINT | BATCH | LENGTH,
 };
 
 #define SHORTEST 128 /* tokens: no max_length below this is proposed */
@@ -105,13 +115,15 @@ static int applies(const struct session *s, unsigned flags)
     if (flags & BATCH && c->per_device_train_batch_size <= smallest_batch(s)) return 0;
     if (flags & CHECKPOINT && !can_recompute(s)) return 0;
     if (flags & LORA && c->finetuning == CONFIG_LORA) return 0;
+    if (flags & MOMENTS && (c->optim == CONFIG_OPTIM_ADAMW_8BIT || c->finetuning == CONFIG_LORA))
+        return 0; /* an adapter's are small */
     return !(flags & LENGTH) || c->max_length > SHORTEST;
 }
 
 /* What is left of a proposal where some of it cannot change anything. */
 static unsigned reduce(const struct session *s, unsigned flags)
 {
-    for (unsigned one = BATCH; one <= LORA; one <<= 1)
+    for (unsigned one = BATCH; one <= MOMENTS; one <<= 1)
         if (flags & one && !applies(s, one)) flags &= ~one;
     return flags;
 }
@@ -149,6 +161,8 @@ static void describe(struct plan_change *out, const struct config *now, const st
     int failed = 0;
     *out = (struct plan_change){.total = total};
     if (c->finetuning != now->finetuning) failed |= buf_puts(&text, "finetuning: lora") != OK;
+    if (c->optim != now->optim)
+        failed |= buf_printf(&text, "%soptim: adamw_8bit", text.len ? ", " : "") != OK;
     if (c->gradient_checkpointing != now->gradient_checkpointing)
         failed |= buf_printf(&text, "%sgradient_checkpointing: auto", text.len ? ", " : "") != OK;
     if (c->per_device_train_batch_size != now->per_device_train_batch_size)
@@ -164,6 +178,7 @@ static void describe(struct plan_change *out, const struct config *now, const st
     snprintf(out->cost, sizeof out->cost, "%s",
              c->finetuning != now->finetuning   ? "trains adapters, not the weights"
              : c->max_length != now->max_length ? "longer documents are cut"
+             : c->optim != now->optim           ? "moments in 8 bits: nearly the same curve"
              : c->gradient_checkpointing != now->gradient_checkpointing
                  ? "the same numbers, at most half more time"
                  : "the same numbers, in smaller pieces");
@@ -176,6 +191,7 @@ static enum status propose(struct plan *p, const struct session *s, unsigned fla
     struct need need = {SIZE_MAX, SIZE_MAX};
     if (flags & CHECKPOINT) c.gradient_checkpointing = CONFIG_CHECKPOINT_AUTO;
     if (flags & LORA) c.finetuning = CONFIG_LORA;
+    if (flags & MOMENTS) c.optim = CONFIG_OPTIM_ADAMW_8BIT;
     if (!(flags & (BATCH | LENGTH))) TRY(need_with(s, &c, &need, e));
     if (flags & BATCH && !(flags & LENGTH)) TRY(try_batch(p, s, &c, &need, e));
     if (flags & LENGTH) TRY(try_length(p, s, &c, flags & BATCH, &need, e));

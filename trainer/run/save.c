@@ -14,6 +14,7 @@
 #include "ckpt/peft.h"
 #include "ckpt/trainer_state.h"
 #include "run/metrics.h"
+#include "run/products.h"
 #include "run/report.h"
 #include "run/sidecar.h"
 #include "run/step_profile.h"
@@ -255,7 +256,8 @@ static enum status fingerprint_config(struct session *s, struct fingerprint *f, 
     SET("min_lr_rate", "%.17g", c->min_lr_rate);
     SET("weight_decay", "%.17g", c->weight_decay);
     SET("max_grad_norm", "%.17g", c->max_grad_norm);
-    SET("adam", "%.17g %.17g %.17g", c->adam_beta1, c->adam_beta2, c->adam_epsilon);
+    SET("adam", "%.17g %.17g %.17g%s", c->adam_beta1, c->adam_beta2, c->adam_epsilon,
+        c->optim == CONFIG_OPTIM_ADAMW_8BIT ? " 8bit" : "");
     if (s->aligns) TRY(fingerprint_preferences(s, f, e));
     if (!s->engine.has_lora) return OK;
     SET("lora", "r %d alpha %.17g dropout %.17g rslora %d", (int)s->lora.r, s->lora.alpha,
@@ -294,6 +296,7 @@ static enum status save_fingerprint(struct session *s, const char *dir, struct e
         status = err_set(e, ERR_MEMORY, "no memory for the run's state");
     if (!status) status = guard_to_json(&s->guard, f.state, e);
     if (!status) status = best_to_json(&s->best, f.state, e);
+    if (!status) status = products_to_json(&s->engine.device, f.state, e);
     if (!status) status = fingerprint_write(&f, path, e);
     fingerprint_free(&f);
     return status;
@@ -413,7 +416,8 @@ static enum status read_run_state(struct session *s, struct err *e)
     json_t *state;
     TRY(io_join(path, sizeof path, s->resume, FINGERPRINT_FILE, e));
     TRY(fingerprint_read_state(&state, path, e));
-    enum status status = guard_from_json(&s->guard, state, path, e);
+    enum status status = products_check(&s->engine.device, state, path, e);
+    if (!status) status = guard_from_json(&s->guard, state, path, e);
     if (!status) status = best_from_json(&s->best, state, path, e);
     json_decref(state);
     if (status || s->best.step < 0 || !s->config->load_best_model_at_end) return status;

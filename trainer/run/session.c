@@ -200,10 +200,11 @@ static struct loader_limits full_batch(const struct session *s, int64_t units)
     int64_t rows = units * c->max_length * (s->aligns ? 2 : 1);
     int64_t segments = c->packing ? rows / 8 + 1 : units * (s->aligns ? 3 : 1);
     int32_t most = rows < INT32_MAX / 2 ? (int32_t)rows : INT32_MAX / 2;
+    int32_t most_segments = segments < most ? (int32_t)segments : most;
     return (struct loader_limits){.max_rows = most,
                                   .max_supervised = most,
-                                  .max_segments = segments < most ? (int32_t)segments : most,
-                                  .max_pairs = s->aligns ? (int32_t)segments : 0};
+                                  .max_segments = most_segments,
+                                  .max_pairs = s->aligns ? most_segments : 0};
 }
 
 static enum status find_limits(struct session *s, struct engine_options *o, struct err *e)
@@ -244,6 +245,7 @@ static enum status lay_out(struct session *s, struct err *e)
     struct engine_options o = {.device = precision_device(c),
                                .fp32 = c->precision == CONFIG_PRECISION_FP32,
                                .no_masters = !c->master_weights,
+                               .moments_8bit = c->optim == CONFIG_OPTIM_ADAMW_8BIT,
                                .threads = (int)c->threads,
                                .config = &s->model,
                                .train = 1,

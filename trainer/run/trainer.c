@@ -60,7 +60,8 @@ static enum status run_texts(struct loop *l, int64_t step, const struct batch *b
 {
     struct session *s = l->s;
     TRY(engine_train_begin(&s->engine, b, (uint64_t)s->config->seed, step, e));
-    l->window.flops += engine_train_flops(&s->engine, b->N, b->S);
+    struct engine_work work = engine_work(&s->engine, b);
+    l->window.flops += engine_train_flops(&s->engine, &work);
     if (s->engine.begun > 1) end_texts(l, sums);
     return OK;
 }
@@ -73,9 +74,10 @@ static enum status run_preferences(struct loop *l, int64_t step, const struct lo
     TRY(align_train(&s->align, &s->engine, b, &t, &sums->preferences, e));
     suspects_add(&l->suspects, b, s->engine.host_floats);
     sums->texts.tokens += (double)align_reply_tokens(&s->align);
-    l->window.flops += engine_train_flops(&s->engine, b->N, b->S);
+    struct engine_work work = engine_work(&s->engine, b);
+    l->window.flops += engine_train_flops(&s->engine, &work);
     if (s->engine.options.reference && !s->known)
-        l->window.flops += engine_forward_flops(&s->engine, b->N, b->S);
+        l->window.flops += engine_forward_flops(&s->engine, &work);
     return OK;
 }
 

@@ -194,6 +194,29 @@ enum status weights_fill_rows(struct engine *g, int32_t first, int32_t count, st
 
 /* --- saving --- */
 
+/* What the state has of a parameter: itself; its moments as numbers, or as codes and the largest
+ * magnitudes of their blocks. */
+enum { STATE_PARTS = 5 };
+
+struct state_part {
+    const char *suffix; /* of the name in the file */
+    float *floats;      /* device; NULL: the parameter itself, or codes */
+    uint8_t *codes;     /* device */
+    int absent, blocks; /* blocks: one number each */
+};
+
+static struct state_part state_part(const struct param *p, int part)
+{
+    const struct state_part parts[STATE_PARTS] = {
+        {.suffix = ""},
+        {.suffix = ".adam_m", .floats = p->m, .codes = p->m_code},
+        {.suffix = ".adam_v", .floats = p->v, .codes = p->v_code},
+        {.suffix = ".adam_m_max", .floats = p->m_max, .absent = !p->m_code, .blocks = 1},
+        {.suffix = ".adam_v_max", .floats = p->v_max, .absent = !p->v_code, .blocks = 1},
+    };
+    return parts[part];
+}
+
 struct fetch {
     struct engine *g;
     const struct param *p;
@@ -201,37 +224,44 @@ struct fetch {
     char name[PARAM_NAME_MAX + sizeof LORA_PREFIX];
 };
 
-static float *state_part(const struct param *p, int part)
-{
-    return part == 0 ? NULL : part == 1 ? p->m : p->v;
-}
-
-/* From the device. */
-static void fetch(const struct fetch *f, size_t first, size_t count, float *out)
+/* From the device: floats, or codes. */
+static void fetch(const struct fetch *f, size_t first, size_t count, void *out)
 {
     struct device *d = &f->g->device;
-    const float *moment = state_part(f->p, f->part);
-    if (moment)
-        d->k->download(d, out, moment + first, count * sizeof *out);
+    struct state_part s = state_part(f->p, f->part);
+    if (s.codes)
+        d->k->download(d, out, s.codes + first, count);
+    else if (s.floats)
+        d->k->download(d, out, s.floats + first, count * sizeof(float));
     else
         param_fetch(f->p, d, first, count, out);
 }
 
-/* Where a part of p lies in a copy. */
+/* Where a part of p lies in a copy, in bytes. Codes leave room behind them, where their maxima are.
+ */
 static size_t place_in_copy(const struct engine *g, const struct param *p, int part)
 {
-    return (size_t)part * g->params.flat_count + p->flat;
+    size_t slot = part < 3 ? (size_t)part : (size_t)part - 2;
+    size_t at = (slot * g->params.flat_count + p->flat) * sizeof(float);
+    return part < 3 ? at : at + size_align(p->n, sizeof(float));
+}
+
+static enum status fill_bytes(void *context, size_t first, size_t count, void *out, struct err *e)
+{
+    const struct fetch *f = context;
+    size_t each = state_part(f->p, f->part).codes ? 1 : sizeof(float);
+    (void)e;
+    if (f->g->copy && f->p->trainable)
+        memcpy(out, (const char *)f->g->copy + place_in_copy(f->g, f->p, f->part) + first * each,
+               count * each);
+    else
+        fetch(f, first, count, out);
+    return OK;
 }
 
 static enum status fill(void *context, size_t first, size_t count, float *out, struct err *e)
 {
-    const struct fetch *f = context;
-    (void)e;
-    if (f->g->copy && f->p->trainable)
-        memcpy(out, f->g->copy + place_in_copy(f->g, f->p, f->part) + first, count * sizeof *out);
-    else
-        fetch(f, first, count, out);
-    return OK;
+    return fill_bytes(context, first, count, out, e);
 }
 
 size_t weights_copy_bytes(const struct engine *g)
@@ -243,9 +273,12 @@ void weights_copy(struct engine *g, float *to)
 {
     for (int32_t i = 0; i < g->params.count; i++) {
         const struct param *p = &g->params.params[i];
-        for (int part = 0; p->trainable && part < 3; part++)
-            fetch(&(struct fetch){.g = g, .p = p, .part = part}, 0, p->n,
-                  to + place_in_copy(g, p, part));
+        for (int part = 0; p->trainable && part < STATE_PARTS; part++) {
+            struct state_part s = state_part(p, part);
+            if (!s.absent)
+                fetch(&(struct fetch){.g = g, .p = p, .part = part}, 0,
+                      s.blocks ? param_blocks(p) : p->n, (char *)to + place_in_copy(g, p, part));
+        }
     }
 }
 
@@ -324,20 +357,57 @@ enum status weights_save_adapter(struct engine *g, const char *dir, enum file_ty
 
 /* --- resuming --- */
 
-static const char *const state_suffixes[3] = {"", ".adam_m", ".adam_v"};
+static void list_state(struct source_list *l, struct engine *g, const struct param *p, int part)
+{
+    struct state_part s = state_part(p, part);
+    if (s.absent) return;
+    list_add(l, g, p, part, p->name, s.suffix, s.codes ? FILE_U8 : FILE_F32);
+    struct tensor_source *source = &l->sources[l->count - 1];
+    if (s.codes) source->fill_bytes = fill_bytes;
+    if (!s.blocks) return;
+    source->rank = 1;
+    source->shape[0] = (int64_t)param_blocks(p);
+}
 
 enum status weights_save_state(struct engine *g, const char *path, struct err *e)
 {
     struct source_list l = {0};
-    enum status s = list_create(&l, 3 * (size_t)g->params.count, e);
+    enum status s = list_create(&l, STATE_PARTS * (size_t)g->params.count, e);
     for (int32_t i = 0; !s && i < g->params.count; i++) {
         const struct param *p = &g->params.params[i];
-        for (int part = 0; p->trainable && part < 3; part++)
-            list_add(&l, g, p, part, p->name, state_suffixes[part], FILE_F32);
+        for (int part = 0; p->trainable && part < STATE_PARTS; part++) list_state(&l, g, p, part);
     }
     if (!s) s = tensor_file_write(path, l.sources, l.count, e);
     list_free(&l);
     return s;
+}
+
+static enum status load_codes(struct engine *g, const struct param *p, uint8_t *codes,
+                              const struct tensor_files *f, const char *name, void *block,
+                              struct err *e)
+{
+    const struct tensor_info *t = tensor_files_find(f, name);
+    int64_t shape[2] = {p->rows, p->cols};
+    int vector = (p->flags & PARAM_VECTOR) != 0;
+    TRY(tensor_expect_type(f, t, name, FILE_U8, vector ? 1 : 2, vector ? shape + 1 : shape, e));
+    for (size_t at = 0; at < t->count; at += BLOCK) {
+        size_t n = size_min(BLOCK, t->count - at);
+        TRY(tensor_read_bytes(f, t, at, n, block, e));
+        g->device.k->upload(&g->device, codes + at, block, n);
+    }
+    return OK;
+}
+
+static enum status load_state(struct engine *g, const struct param *p, int part,
+                              const struct tensor_files *f, float *block, struct err *e)
+{
+    struct state_part s = state_part(p, part);
+    char name[PARAM_NAME_MAX + 16];
+    struct param blocks = {.rows = 1, .cols = (int32_t)param_blocks(p), .flags = PARAM_VECTOR};
+    struct sink sink = {.g = g, .p = s.blocks ? &blocks : p, .moment = s.floats};
+    snprintf(name, sizeof name, "%s%s", p->name, s.suffix);
+    return s.codes ? load_codes(g, p, s.codes, f, name, block, e)
+                   : load_one(&sink, f, name, block, e);
 }
 
 enum status weights_load_state(struct engine *g, const char *path, struct err *e)
@@ -349,11 +419,10 @@ enum status weights_load_state(struct engine *g, const char *path, struct err *e
         block ? tensor_files_open(&f, path, e) : err_set(e, ERR_MEMORY, "no memory to resume");
     for (int32_t i = 0; !s && i < g->params.count; i++) {
         const struct param *p = &g->params.params[i];
-        for (int part = 0; !s && p->trainable && part < 3; part++, expected++) {
-            char name[PARAM_NAME_MAX + 8];
-            struct sink sink = {.g = g, .p = p, .moment = state_part(p, part)};
-            snprintf(name, sizeof name, "%s%s", p->name, state_suffixes[part]);
-            s = load_one(&sink, f, name, block, e);
+        for (int part = 0; !s && p->trainable && part < STATE_PARTS; part++) {
+            if (state_part(p, part).absent) continue;
+            s = load_state(g, p, part, f, block, e);
+            expected++;
         }
     }
     if (!s && tensor_files_count(f) != expected)
@@ -370,5 +439,6 @@ enum status weights_load_state(struct engine *g, const char *path, struct err *e
 
 size_t weights_memory(const struct engine *g)
 {
-    return BLOCK * sizeof(float) + 3 * (size_t)g->params.count * TENSOR_BYTES;
+    size_t parts = g->params.moments == PARAM_MOMENTS_8BIT ? STATE_PARTS : 3;
+    return BLOCK * sizeof(float) + parts * (size_t)g->params.count * TENSOR_BYTES;
 }

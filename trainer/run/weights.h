@@ -28,8 +28,10 @@ MUST_CHECK enum status weights_save_base(struct engine *g, const char *dir, enum
 MUST_CHECK enum status weights_save_adapter(struct engine *g, const char *dir, enum file_type type,
                                             struct err *e);
 
-/* Trainable parameters with both moments, fp32, to one file and back: what resuming needs besides
- * the step. Loading checks that exactly these parameters are there. */
+/* Trainable parameters with both moments to one file and back: what resuming needs besides the
+ * step. All is fp32, but moments of 8 bits are their codes (U8) and the largest magnitudes of their
+ * blocks: decoded they would not come back as the same codes, since a block whose largest magnitude
+ * is negative does not hold it. Loading checks that exactly these parameters are there. */
 MUST_CHECK enum status weights_save_state(struct engine *g, const char *path, struct err *e);
 MUST_CHECK enum status weights_load_state(struct engine *g, const char *path, struct err *e);
 

@@ -290,7 +290,8 @@ static enum status numbers_create(struct engine *g, struct err *e)
         n->hit = mem_calloc(supervised, sizeof *n->hit);
         n->rows = mem_calloc(supervised, sizeof *n->rows);
         n->documents = mem_calloc(rows, sizeof *n->documents);
-        if (!n->logp || !n->weights || !n->hit || !n->rows || !n->documents)
+        n->keys = mem_calloc(rows, sizeof *n->keys);
+        if (!n->logp || !n->weights || !n->hit || !n->rows || !n->documents || !n->keys)
             return err_set(e, ERR_MEMORY, "no memory for a micro-batch's results");
     }
     return OK;
@@ -303,6 +304,7 @@ static void numbers_free(struct engine_numbers *n)
     mem_free(n->hit);
     mem_free(n->rows);
     mem_free(n->documents);
+    mem_free(n->keys);
 }
 
 enum status engine_measure(struct engine *g, struct err *e)
@@ -432,10 +434,15 @@ static void collect(struct engine *g, const struct batch *b, const struct head_r
 static void keep_batch(struct engine_numbers *n, const struct batch *b)
 {
     memcpy(n->documents, b->documents, (size_t)b->N * sizeof *n->documents);
+    memcpy(n->keys, b->keys, (size_t)b->N * sizeof *n->keys);
     memcpy(n->rows, b->rows, (size_t)b->S * sizeof *n->rows);
     memcpy(n->weights, b->weights, (size_t)b->S * sizeof *n->weights);
-    n->batch = (struct batch){
-        .N = b->N, .S = b->S, .documents = n->documents, .rows = n->rows, .weights = n->weights};
+    n->batch = (struct batch){.N = b->N,
+                              .S = b->S,
+                              .documents = n->documents,
+                              .keys = n->keys,
+                              .rows = n->rows,
+                              .weights = n->weights};
 }
 
 /* Slots of the device's answers: two a micro-batch, which alternate. */

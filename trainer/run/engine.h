@@ -84,10 +84,10 @@ struct engine {
         struct segment *segments;
     } on_device;
     struct engine_numbers { /* of a training micro-batch that has begun; heap */
-        struct batch batch; /* N, S, documents, rows and weights of it */
+        struct batch batch; /* N, S, documents, keys, rows and weights of it */
         float *logp, *weights;
         uint8_t *hit;
-        int32_t *documents, *rows;
+        int32_t *documents, *keys, *rows;
     } numbers[2];            /* the next to end, and the one behind it */
     int begun, ended;        /* how many have begun and not ended; which ends next */
     struct tensor *scored;   /* behind engine_score: the log-probabilities on the tape */
@@ -132,8 +132,8 @@ MUST_CHECK enum status engine_train(struct engine *g, const struct batch *b, uin
 
 /* The same in two: begin queues everything, end waits for the numbers of the one that began first.
  * So a second may begin before the first has ended, and the device need not wait in between. *of
- * (may be NULL): of that micro-batch N, S, documents, rows and weights, for g->host_floats; until
- * another begins. What failed on the device may be told only later. */
+ * (may be NULL): of that micro-batch N, S, documents, keys, rows and weights, for g->host_floats;
+ * until another begins. What failed on the device may be told only later. */
 MUST_CHECK enum status engine_train_begin(struct engine *g, const struct batch *b, uint64_t seed,
                                           int64_t step, struct err *e);
 void engine_train_end(struct engine *g, struct cross_entropy_sums *sums, struct batch *of);

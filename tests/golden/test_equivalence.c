@@ -102,6 +102,7 @@ static void test_resume(void **state)
     resume_case("full", FULL, MODEL);
     resume_case("packed", LORA "packing=true", ADAPTER);
     resume_case("codes", LORA CODES, ADAPTER);
+    resume_case("codes_beside", LORA CODES "async_save=true", ADAPTER);
 }
 
 /* What a checkpoint holds of moments in 8 bits, and what is said of one that is not this run's. */

@@ -36,8 +36,8 @@ MUST_CHECK enum status weights_save_state(struct engine *g, const char *path, st
 MUST_CHECK enum status weights_load_state(struct engine *g, const char *path, struct err *e);
 
 /* What the three above save of a training run, in memory: [3][elements] by the parameters' place in
- * the flat space, fp32: themselves, their moments. An engine whose `copy` it is saves it, and asks
- * nothing of its device. weights_copy waits for the device. */
+ * the flat space, fp32: themselves, their moments (codes in the room of numbers). An engine whose
+ * `copy` it is saves it, and asks nothing of its device. weights_copy waits for the device. */
 size_t weights_copy_bytes(const struct engine *g);
 void weights_copy(struct engine *g, float *to);
 

@@ -283,15 +283,14 @@ static enum status numbers_create(struct engine *g, struct err *e)
 {
     const struct loader_limits *t = &g->options.train_limits;
     size_t rows = (size_t)t->max_rows + 1, supervised = (size_t)t->max_supervised + 1;
-    for (int i = 0; i < 2 && g->options.train && !g->options.pairs; i++) {
+    int wanted = g->options.train && !g->options.pairs && g->device.k->answer_begin;
+    for (int i = 0; i < 2 && wanted; i++) {
         struct engine_numbers *n = &g->numbers[i];
-        n->logp = mem_calloc(supervised, sizeof *n->logp);
         n->weights = mem_calloc(supervised, sizeof *n->weights);
-        n->hit = mem_calloc(supervised, sizeof *n->hit);
         n->rows = mem_calloc(supervised, sizeof *n->rows);
         n->documents = mem_calloc(rows, sizeof *n->documents);
         n->keys = mem_calloc(rows, sizeof *n->keys);
-        if (!n->logp || !n->weights || !n->hit || !n->rows || !n->documents || !n->keys)
+        if (!n->weights || !n->rows || !n->documents || !n->keys)
             return err_set(e, ERR_MEMORY, "no memory for a micro-batch's results");
     }
     return OK;
@@ -299,9 +298,7 @@ static enum status numbers_create(struct engine *g, struct err *e)
 
 static void numbers_free(struct engine_numbers *n)
 {
-    mem_free(n->logp);
     mem_free(n->weights);
-    mem_free(n->hit);
     mem_free(n->rows);
     mem_free(n->documents);
     mem_free(n->keys);
@@ -430,9 +427,13 @@ static void collect(struct engine *g, const struct batch *b, const struct head_r
 
 /* --- training: begun and ended --- */
 
-/* The loader's arrays are the next micro-batch's soon. */
-static void keep_batch(struct engine_numbers *n, const struct batch *b)
+/* The loader's arrays are the next micro-batch's soon, unless this one ends first. */
+static void keep_batch(const struct engine *g, struct engine_numbers *n, const struct batch *b)
 {
+    if (!g->device.k->answer_begin) {
+        n->batch = *b;
+        return;
+    }
     memcpy(n->documents, b->documents, (size_t)b->N * sizeof *n->documents);
     memcpy(n->keys, b->keys, (size_t)b->N * sizeof *n->keys);
     memcpy(n->rows, b->rows, (size_t)b->S * sizeof *n->rows);
@@ -459,11 +460,11 @@ static void ask_numbers(struct engine *g, struct engine_numbers *n, const struct
     int slot = answer_slot(n, g);
     profile_enter(d, SCOPE_metrics, -1);
     if (d->k->answer_begin) {
-        d->k->answer_begin(d, slot, r->logp->data, s * sizeof *n->logp);
+        d->k->answer_begin(d, slot, r->logp->data, s * sizeof(float));
         d->k->answer_begin(d, slot + 1, r->hit->data, s);
     } else {
-        d->k->download(d, n->logp, r->logp->data, s * sizeof *n->logp);
-        d->k->download(d, n->hit, r->hit->data, s);
+        d->k->download(d, g->host_floats, r->logp->data, s * sizeof *g->host_floats);
+        d->k->download(d, g->host_hits, r->hit->data, s);
     }
     profile_leave(d);
 }
@@ -473,7 +474,7 @@ enum status engine_train_begin(struct engine *g, const struct batch *b, uint64_t
 {
     struct tokens tokens = batch_tokens(g, b);
     struct engine_numbers *n = &g->numbers[(g->ended + g->begun) % 2];
-    assert(g->begun < 2);
+    assert(g->begun < (g->device.k->answer_begin ? 2 : 1));
     upload_batch(g, b);
     cross_entropy_seed(g->options.reduction, b->weights, b->S, g->host_floats);
     upload(g, g->on_device.dlogp, g->host_floats, b->S, sizeof(float));
@@ -483,7 +484,7 @@ enum status engine_train_begin(struct engine *g, const struct batch *b, uint64_t
     struct head_result r = record(g, 1, &tokens, b->S);
     TRY(tape_bind(g->tape, &g->train_plan, g->step_base, g->scratch_base, e));
     profile_end(&g->device, PROFILE_record, began);
-    keep_batch(n, b);
+    keep_batch(g, n, b);
     tape_forward(g->tape);
     tape_backward(g->tape, r.logp, g->on_device.dlogp);
     ask_numbers(g, n, &r);
@@ -500,11 +501,11 @@ void engine_train_end(struct engine *g, struct cross_entropy_sums *sums, struct 
     assert(g->begun > 0);
     profile_enter(d, SCOPE_metrics, -1);
     if (d->k->answer_end) {
-        d->k->answer_end(d, slot, n->logp, s * sizeof *n->logp);
-        d->k->answer_end(d, slot + 1, n->hit, s);
+        d->k->answer_end(d, slot, g->host_floats, s * sizeof *g->host_floats);
+        d->k->answer_end(d, slot + 1, g->host_hits, s);
     }
-    cross_entropy_add(sums, g->options.reduction, n->logp, n->hit, NULL, n->weights, n->batch.S);
-    memcpy(g->host_floats, n->logp, s * sizeof *n->logp);
+    cross_entropy_add(sums, g->options.reduction, g->host_floats, g->host_hits, NULL,
+                      n->batch.weights, n->batch.S);
     profile_leave(d);
     if (of) *of = n->batch;
     g->ended = (g->ended + 1) % 2;

@@ -85,8 +85,7 @@ struct engine {
     } on_device;
     struct engine_numbers { /* of a training micro-batch that has begun; heap */
         struct batch batch; /* N, S, documents, keys, rows and weights of it */
-        float *logp, *weights;
-        uint8_t *hit;
+        float *weights;
         int32_t *documents, *keys, *rows;
     } numbers[2];            /* the next to end, and the one behind it */
     int begun, ended;        /* how many have begun and not ended; which ends next */
@@ -131,9 +130,10 @@ MUST_CHECK enum status engine_train(struct engine *g, const struct batch *b, uin
                                     int64_t step, struct cross_entropy_sums *sums, struct err *e);
 
 /* The same in two: begin queues everything, end waits for the numbers of the one that began first.
- * So a second may begin before the first has ended, and the device need not wait in between. *of
- * (may be NULL): of that micro-batch N, S, documents, keys, rows and weights, for g->host_floats;
- * until another begins. What failed on the device may be told only later. */
+ * Where the device has answer_begin, a second may begin before the first has ended, and the device
+ * need not wait in between. *of (may be NULL): of that micro-batch N, S, documents, keys, rows and
+ * weights, for g->host_floats; until another begins. What failed on the device may be told only
+ * later. */
 MUST_CHECK enum status engine_train_begin(struct engine *g, const struct batch *b, uint64_t seed,
                                           int64_t step, struct err *e);
 void engine_train_end(struct engine *g, struct cross_entropy_sums *sums, struct batch *of);

@@ -62,7 +62,7 @@ static enum status run_texts(struct loop *l, int64_t step, const struct batch *b
     TRY(engine_train_begin(&s->engine, b, (uint64_t)s->config->seed, step, e));
     struct engine_work work = engine_work(&s->engine, b);
     l->window.flops += engine_train_flops(&s->engine, &work);
-    if (s->engine.begun > 1) end_texts(l, sums);
+    if (s->engine.begun > 1 || !s->engine.device.k->answer_begin) end_texts(l, sums);
     return OK;
 }
 
@@ -96,7 +96,7 @@ static enum status run_micro_batches(struct loop *l, int64_t step, const struct 
         TRY(s->aligns ? run_preferences(l, step, plan, &b, sums, e)
                       : run_texts(l, step, &b, sums, e));
     }
-    if (!s->aligns && plan->micro_batches) end_texts(l, sums);
+    while (s->engine.begun) end_texts(l, sums);
     return OK;
 }
 

@@ -279,6 +279,19 @@ static enum status take_arena(struct engine *g, size_t bytes, const char *name, 
     return OK;
 }
 
+size_t engine_host_bytes(const struct engine *g)
+{
+    struct loader_limits most = both_limits(g);
+    const struct loader_limits *t = &g->options.train_limits;
+    size_t rows = (size_t)most.max_rows, supervised = (size_t)most.max_supervised;
+    size_t stats = g->options.pairs ? (HEAD_SUM_P2 + 1) * sizeof(float) : 0;
+    size_t bytes = supervised * (2 * sizeof(float) + 1 + stats) + rows * sizeof(int32_t);
+    if (g->options.train && !g->options.pairs) /* numbers, twice */
+        bytes += 2 * ((size_t)t->max_supervised * (2 * sizeof(float) + 1 + sizeof(int32_t)) +
+                      (size_t)t->max_rows * 2 * sizeof(int32_t));
+    return bytes;
+}
+
 static enum status numbers_create(struct engine *g, struct err *e)
 {
     const struct loader_limits *t = &g->options.train_limits;

@@ -115,6 +115,9 @@ MUST_CHECK enum status engine_measure(struct engine *g, struct err *e);
 MUST_CHECK enum status engine_set_recompute(struct engine *g, const struct model_recompute *r,
                                             struct err *e);
 
+/* Host memory of a micro-batch's results, which grows with the largest one. */
+size_t engine_host_bytes(const struct engine *g);
+
 /* Measures unless that is done; then takes the arenas. ERR_MEMORY, ERR_SHAPE. */
 MUST_CHECK enum status engine_allocate(struct engine *g, struct err *e);
 void engine_free(struct engine *g); /* zeroed is fine */

@@ -476,6 +476,9 @@ enum status session_open_variant(struct session *v, const struct session *s,
     if (s->store) TRY(open_loaders(v, e));
     make_schedule(v);
     TRY(lay_out(v, e));
+    size_t was = engine_host_bytes(&s->engine), is = engine_host_bytes(&v->engine);
+    size_t *graph = &v->memory.item[MEMORY_graph]; /* as measured, with the session's batches */
+    *graph = *graph > was ? *graph - was + is : is;
     return choose_recompute(v, e);
 }
 

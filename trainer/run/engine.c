@@ -286,8 +286,8 @@ size_t engine_host_bytes(const struct engine *g)
     size_t rows = (size_t)most.max_rows, supervised = (size_t)most.max_supervised;
     size_t stats = g->options.pairs ? (HEAD_SUM_P2 + 1) * sizeof(float) : 0;
     size_t bytes = supervised * (2 * sizeof(float) + 1 + stats) + rows * sizeof(int32_t);
-    if (g->options.train && !g->options.pairs) /* numbers, twice */
-        bytes += 2 * ((size_t)t->max_supervised * (2 * sizeof(float) + 1 + sizeof(int32_t)) +
+    if (g->options.train && !g->options.pairs && g->device.k->answer_begin) /* numbers, twice */
+        bytes += 2 * ((size_t)t->max_supervised * (sizeof(float) + sizeof(int32_t)) +
                       (size_t)t->max_rows * 2 * sizeof(int32_t));
     return bytes;
 }

@@ -49,6 +49,8 @@ BANNED = [
     # json.c: jansson gives its text away as malloc made it
     (HEAP, ["trainer/base/mem.c", "trainer/base/json.c", "kernels/emu", "tests"], "base/mem.h"),
     ("exit _exit quick_exit abort", ["trainer/cli", "kernels/bench", "kernels/emu", "tests", "tools"], "return a status"),
+    ("signal sigaction", ["trainer/cli/signals.c", "trainer/cli/pager.c", "trainer/cli/main.c", "tests"],
+     "cli/signals.h: a handler on a computing thread's stack breaks oneDNN's products"),
     ("printf vprintf puts putchar perror", ["trainer/cli", "kernels/bench", "tests", "tools"], "base/log.h"),
 ]
 

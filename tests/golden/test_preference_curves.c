@@ -6,7 +6,7 @@
 
 #include <dirent.h>
 #include <math.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +30,7 @@ struct curve {
     json_t *golden;
     char name[64], model[512];
     int done, steps; /* steps: to be done */
-    volatile sig_atomic_t stop;
+    atomic_int stop;
     double values[STEPS_MAX][METRICS]; /* NaN: not logged */
 };
 

@@ -199,7 +199,7 @@ static void test_no_replies(void **state)
 
 struct listening {
     struct buf text;
-    volatile sig_atomic_t stop;
+    atomic_int stop;
     int stop_after; /* pieces; 0: never */
 };
 

@@ -101,7 +101,7 @@ int tiny_same(const struct tiny *t, const char *a, const char *b)
 
 struct watching {
     struct tiny *t;
-    volatile sig_atomic_t stop;
+    atomic_int stop;
     int stop_after;
 };
 

@@ -1,6 +1,7 @@
 /* cria chat: a conversation at the terminal, or line by line from a pipe. Answers go to stdout, all
  * else to stderr. */
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/line_edit.h"
 #include "cli/progress.h"
+#include "cli/signals.h"
 #include "config/config.h"
 #include "run/chat.h"
 
@@ -20,13 +22,14 @@ struct talk {
     int left; /* /quit */
 };
 
-static volatile sig_atomic_t interrupted;
+/* edited: Ctrl-C between answers is a key, and one pressed too late must not end the chat */
+static atomic_int edited, answering, interrupted;
 
 /* The first Ctrl-C ends the answer, a second one in the same answer the program. */
-static void on_interrupt(int number)
+static int on_signal(int number)
 {
-    interrupted = 1;
-    signal(number, SIG_DFL);
+    if (number != SIGINT) return 0;
+    return answering ? !atomic_exchange(&interrupted, 1) : edited;
 }
 
 static void write_text(void *context, const char *text, size_t n)
@@ -133,10 +136,9 @@ static enum status say(struct talk *t, const char *text, struct err *e)
     struct chat_reply r = {
         .answer = {.text = &t->answer, .grown = live ? write_text : NULL, .stop = &interrupted}};
     buf_clear(&t->answer);
-    interrupted = 0;
-    signal(SIGINT, on_interrupt);
+    interrupted = 0, answering = 1;
     enum status s = chat_say(&t->chat, text, &r, e);
-    signal(SIGINT, live ? SIG_IGN : SIG_DFL); /* a key pressed too late must not end the chat */
+    answering = 0;
     if (s) return s;
     if (!live) write_text(NULL, t->answer.data ? t->answer.data : "", t->answer.len);
     putchar('\n');
@@ -160,7 +162,7 @@ static enum status answer_line(struct talk *t, const char *line, struct err *e)
 
 static enum status talk(struct talk *t, struct err *e)
 {
-    if (line_edit_is_live(t->lines)) signal(SIGINT, SIG_IGN); /* a key, while lines are edited */
+    edited = line_edit_is_live(t->lines);
     while (!t->left) {
         int end;
         TRY(line_edit_read(t->lines, &t->line, &end, e));
@@ -178,6 +180,7 @@ static enum status run(const struct inference_options *o, const char *system, st
 {
     static struct inference inference; /* large, and only one */
     struct talk t = {.left = 0};
+    TRY(signals_watch(on_signal, e));
     buf_init(&t.line, TEXT_MAX);
     buf_init(&t.answer, TEXT_MAX);
     enum status s = inference_open(&inference, o, e);

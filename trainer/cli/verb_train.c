@@ -1,23 +1,26 @@
 /* cria train: the run, its live line, and what a signal does. */
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "cli/progress.h"
+#include "cli/signals.h"
 #include "cli/watch.h"
 #include "config/config.h"
 #include "run/explain.h"
 #include "run/starting.h"
 #include "run/trainer.h"
 
-static volatile sig_atomic_t stop_requested;
+static atomic_int training, stop_requested;
 
-/* The first signal asks to stop after the step; a second one is the default: it ends at once. */
-static void on_signal(int number)
+/* The first signal asks to stop after the step; a second one, or one before there are steps, ends
+ * the program at once. */
+static int on_signal(int number)
 {
-    stop_requested = 1;
-    signal(number, SIG_DFL);
+    (void)number;
+    return training && !atomic_exchange(&stop_requested, 1);
 }
 
 /* "  margin 0.213 (0.101 over -0.112)  right 0.812", of what there is; nothing without rewards. */
@@ -164,12 +167,12 @@ static enum status run(const struct config *c, int64_t profile_steps, struct err
                                       .profile_steps = profile_steps,
                                       .profiled = on_profile,
                                       .stop = &stop_requested};
+    TRY(signals_watch(on_signal, e));
     enum status s = session_open(&session, c, &watch_preparing, e);
     if (!s) {
         cli_say_findings(&session.preflight);
         introduce(&session);
-        signal(SIGTERM, on_signal);
-        signal(SIGINT, on_signal);
+        training = 1;
         s = trainer_run(&session, &observer, e);
     }
     progress_clear();

@@ -2,7 +2,7 @@
 #ifndef CRIA_RUN_INFERENCE_H
 #define CRIA_RUN_INFERENCE_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "data/samples/encode.h"
 #include "run/adapter_dir.h"
@@ -71,7 +71,7 @@ struct inference_answer {
     struct buf *text;
     void (*grown)(void *context, const char *bytes, size_t n); /* NULL: nobody */
     void *context;
-    const volatile sig_atomic_t *stop; /* NULL: nobody stops it */
+    const atomic_int *stop; /* NULL: nobody stops it */
     enum generate_end end;
 };
 MUST_CHECK enum status inference_answer(struct inference *f, const struct id_list *prompt,

@@ -2,7 +2,7 @@
 #ifndef CRIA_RUN_TRAINER_H
 #define CRIA_RUN_TRAINER_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "run/metrics.h"
 #include "run/session.h"
@@ -17,7 +17,7 @@ struct train_observer {
     void (*saved)(void *context, const char *path);
     int64_t profile_steps;                              /* step_profile.h; 0: none */
     void (*profiled)(void *context, const char *table); /* behind the last of them */
-    const volatile sig_atomic_t *stop; /* nonzero: finish the step, save, return ERR_STOPPED */
+    const atomic_int *stop; /* nonzero: finish the step, save, return ERR_STOPPED */
 };
 
 /* Runs from session->done to the end and saves the final model or adapter in output_dir.

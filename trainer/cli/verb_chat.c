@@ -136,7 +136,8 @@ static enum status say(struct talk *t, const char *text, struct err *e)
     struct chat_reply r = {
         .answer = {.text = &t->answer, .grown = live ? write_text : NULL, .stop = &interrupted}};
     buf_clear(&t->answer);
-    interrupted = 0, answering = 1;
+    interrupted = 0;
+    answering = 1;
     enum status s = chat_say(&t->chat, text, &r, e);
     answering = 0;
     if (s) return s;

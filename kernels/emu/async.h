@@ -93,9 +93,10 @@ const unsigned char *wgmma_ended(int i); /* one of them */
 static inline void wgmma_wait(int groups_left)
 {
     wgmma_end(groups_left);
-#ifdef __SANITIZE_THREAD__ /* a lane's part of what was read until now */
+#ifdef __SANITIZE_THREAD__ /* a lane's part of what was read until now, by all when it returns */
     for (int i = self->lane; i < wgmma_ended_chunks(); i += WARP)
         (void)*(const volatile uint64_t *)wgmma_ended(i);
+    sync_warp(0xffffffffu);
 #endif
 }
 

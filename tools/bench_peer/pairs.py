@@ -1,4 +1,5 @@
-"""Pairs for tools/bench: texts of a known number of tokens, and what a step over them has to compute.
+"""Texts and pairs of a known number of tokens for tools/bench, and what a step over pairs has to
+compute.
 
 Every word is one of Llama-2's pieces with a space in front, so that n words are n tokens wherever
 they stand. The template adds a fixed number of tokens.
@@ -10,6 +11,7 @@ from pathlib import Path
 
 TEMPLATE = "vicuna"
 PROMPT_MORE, REPLY_MORE = 39, 1  # what it puts around a question; the end token
+TEXT_MORE = 2  # <s> and </s>
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
@@ -20,13 +22,21 @@ def word_list(tokenizer):
                   and piece[1:].isascii() and piece[1:].isalpha() and piece[1:].islower())
 
 
+def writer(words, rng):
+    """text(n): n words."""
+    return lambda n: " ".join(rng.choice(words) for _ in range(n))
+
+
+def write_texts(path, tokenizer, count, length, seed=1):
+    """`count` records of one text, each so many tokens with those that begin and end it."""
+    text = writer(word_list(tokenizer), random.Random(seed))
+    path.write_text("".join(json.dumps({"text": text(length - TEXT_MORE)}) + "\n" for _ in range(count)))
+
+
 def write_pairs(path, tokenizer, count, prompt, reply, seed=1):
     """`count` records of so many tokens by TEMPLATE; replies differ from their first word on."""
     words, rng = word_list(tokenizer), random.Random(seed)
-
-    def text(n):
-        return " ".join(rng.choice(words) for _ in range(n))
-
+    text = writer(words, rng)
     rows = []
     for _ in range(count):
         first, second = rng.sample(words, 2)

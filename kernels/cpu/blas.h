@@ -23,7 +23,13 @@ void cpu_gemm(enum blas_form form_a, enum blas_form form_b, int32_t M, int32_t N
               const float *a, int32_t lda, const float *b, int32_t ldb, int accumulate, float *c,
               int32_t ldc);
 
-/* The same as one call of the library, uncut: what a replay of products alone is made of. */
+/* c [M, N] += a^T b, a stored [K, M], M up to CPU_TURNED_ROWS: for a thread of several, which work
+ * on other rows of c. Where N exceeds CPU_TURNED_WIDTH one cpu_gemm of all rows is faster. */
+enum { CPU_TURNED_ROWS = 128, CPU_TURNED_WIDTH = 512 };
+void cpu_gemm_turned(int32_t M, int32_t N, int32_t K, const float *a, int32_t lda, const float *b,
+                     int32_t ldb, float *c, int32_t ldc);
+
+/* cpu_gemm as one call of the library, uncut: what a replay of products alone is made of. */
 void cpu_gemm_once(enum blas_form form_a, enum blas_form form_b, int32_t M, int32_t N, int32_t K,
                    const float *a, int32_t lda, const float *b, int32_t ldb, int accumulate,
                    float *c, int32_t ldc);

@@ -284,6 +284,7 @@ static void head_declare(struct op_run *r)
     const struct op_case *c = r->c;
     add(r, "x", OP_IN, c->N, c->C, 1, HEAD_DX);
     add(r, "w", OP_IN, c->V, c->C, 0, c->frozen || c->picked ? -1 : HEAD_DW);
+    if (c->spread > 0) r->b[HEAD_W].low *= c->spread, r->b[HEAD_W].high *= c->spread;
     add_floats(r, "dlogp", OP_IN, c->S, 1, -1);
     add_floats(r, "logp", OP_OUT, c->S, 1, HEAD_DLOGP);
     add_floats(r, "lse", OP_OUT, c->S, 1, -1);

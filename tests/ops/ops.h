@@ -60,6 +60,7 @@ struct op_case {
     int late;                           /* head: weight gradient in a second pass */
     int picked;                         /* head: so many rows have one, 1, 4, 7, ...; 0: all */
     int extras;                         /* head: entropy and sum_p2 */
+    float spread;                       /* head: w is this times as large; 0: 1 */
     float max_norm;
 };
 

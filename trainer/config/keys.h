@@ -19,7 +19,7 @@
  *                             commas
  *
  * The fourth column is RANGE(low, high), WORDS(...) in the order of their enum, or ANY. LATER(...)
- * names words that peers have and this version refuses. Other spellings of words are in table.c.
+ * names words that peers have and this version refuses. Other spellings of words are in peers.c.
  */
 #ifndef CRIA_CONFIG_KEYS_H
 #define CRIA_CONFIG_KEYS_H

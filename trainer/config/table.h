@@ -1,7 +1,7 @@
 /* table.h - the rows of keys.h as data, and the words that other tools use. Private to config/.
  *
  * A key is looked up in three tables, in this order: the keys, the aliases (another tool's name
- * for a key), the strangers (a name cria knows and does not honour).
+ * for a key), the strangers (a name cria knows and does not honour); peers.c has the last two.
  */
 #ifndef CRIA_CONFIG_TABLE_H
 #define CRIA_CONFIG_TABLE_H

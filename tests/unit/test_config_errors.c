@@ -143,8 +143,12 @@ static const struct {
      "did you mean tensorboard"},
     {"load_in_4bit: true\n", NULL, ERR_UNSUPPORTED, 1, "load_in_4bit is not supported yet", ""},
     {"modules_to_save: [lm_head]\n", NULL, ERR_CONFIG, 1, "modules_to_save: has no effect", "lora"},
-    {"bf16: true\n", NULL, ERR_CONFIG, 1, "bf16 is no key of cria", "set precision"},
-    {"save_strategy: epoch\n", NULL, ERR_CONFIG, 1, "save_strategy is no key", "save_steps"},
+    {"fp16: true\n", NULL, ERR_CONFIG, 1, "fp16 is no key of cria", "set precision"},
+    {"save_strategy: epoch\nsave_steps: 5\n", NULL, ERR_CONFIG, 2, "save_steps means the same as",
+     "keep one; the first is save_strategy"},
+    /* all names that are no keys at once */
+    {"seed: 1\nseeed: 2\nfp16: true\nfp16:\ndeepspeed: a\nlora_r: 8\n", NULL, ERR_CONFIG, 2,
+     "unknown key 'seeed'", "seed?\n      nor can stay: fp16 (line 3), deepspeed (line 5)"},
     {"lr_scheduler_kwargs: {min_lr_rate: 0.1}\n", NULL, ERR_CONFIG, 1, "is no key", "min_lr_rate"},
     /* what would not be honoured */
     {"lora_r: 16\n", NULL, ERR_CONFIG, 1, "lora_r: has no effect without finetuning: lora",

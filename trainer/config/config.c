@@ -57,6 +57,7 @@ static enum status receive_stranger(struct config_receiver *r, const struct conf
                                     const struct config_value *value)
 {
     const char *harmless = stranger->harmless;
+    if (value && config_is_null(&value->scalar)) return OK;
     int passes =
         harmless && (!strcmp(harmless, "*") || (value && is_among(value->scalar.text, harmless)));
     if (passes) {
@@ -97,7 +98,9 @@ static enum status translate(const struct config_receiver *r, const struct confi
 {
     const struct config_scalar *at = &value->scalar;
     double x;
-    *nothing = 0;
+    *nothing = !value->is_list &&
+               (config_is_null(at) || (alias->silent && is_among(at->text, alias->silent)));
+    if (*nothing) return OK;
     if (alias->below && !value->is_list && !config_parse_number(at->text, &x) && x >= alias->below)
         return err_at(r->e, ERR_CONFIG, r->file, at->line, at->column,
                       "%s: %s is out of range, it must be below %g", name->text, at->text,
@@ -143,13 +146,11 @@ enum status config_receive(struct config_receiver *r, const struct config_scalar
     struct config_value value = *given;
     struct config_origin *seen = &r->seen[key];
     int null = 0;
+    int nothing = 0;
+    if (m->alias) TRY(translate(r, name, m->alias, &value, &nothing));
+    if (nothing) return OK;
     if (seen->spelling) return given_twice(r, name, seen);
-    if (m->alias) {
-        int nothing;
-        TRY(translate(r, name, m->alias, &value, &nothing));
-        if (nothing) return OK;
-        notice_alias(r, name, m->alias, &value);
-    }
+    if (m->alias) notice_alias(r, name, m->alias, &value);
     if (!value.is_list) notice_synonym(r, key, &value.scalar);
     *seen = (struct config_origin){.source = r->source,
                                    .line = value.scalar.line,

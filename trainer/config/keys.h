@@ -212,7 +212,7 @@
     S("Log, evaluate, save") \
     X(logging_steps, INT, "10", RANGE(1, 1e12), ALWAYS, \
       "steps between two lines of the log") \
-    X(eval_steps, STEPS, "epoch", RANGE(0, 1e12), EVAL_ONLY, \
+    X(eval_steps, STEPS, "epoch", RANGE(0, 1e12), EVAL_STEPS_ONLY, \
       "steps between two evaluations; epoch: at the end of each; none: only at the end") \
     X(save_steps, STEPS, "500", RANGE(0, 1e12), ALWAYS, \
       "steps between two checkpoints; epoch: at the end of each; none: only the final model") \

@@ -336,6 +336,27 @@ static enum status read_stranger(struct reader *y, struct config_value *value,
     return take_scalar(y, &value->scalar);
 }
 
+/* Keeps what was said of the first name that is no key, and names the others behind its hint. */
+static void keep_refusal(struct config_receiver *r, const struct config_scalar *name)
+{
+    char *hint = r->refused.hint;
+    size_t n = strlen(hint), size = sizeof r->refused.hint;
+    if (!r->refused.code)
+        r->refused = *r->e;
+    else if (n + strlen(name->text) + 40 < size)
+        snprintf(hint + n, size - n, "%s %s (line %ld)",
+                 strchr(hint, '\n') ? "," : "\n      nor can stay:", name->text, name->line);
+    else if (strcmp(hint + n - 3, "...") != 0)
+        snprintf(hint + n, size - n, ", ...");
+}
+
+static enum status read_unknown(struct reader *y, const struct config_scalar *name)
+{
+    keep_refusal(y->r, name);
+    TRY(next(y));
+    return skip(y);
+}
+
 static enum status read_pair(struct reader *y)
 {
     struct config_scalar name;
@@ -346,13 +367,15 @@ static enum status read_pair(struct reader *y)
     TRY(take_scalar(y, &name));
     if (!strcmp(name.text, "<<"))
         return fail(y, "merge keys (<<) are not supported", "write the keys out");
-    TRY(config_lookup(y->r, &name, &m));
+    if (config_lookup(y->r, &name, &m)) return read_unknown(y, &name);
     TRY(next(y));
     if (m.key < 0)
         TRY(read_stranger(y, &value, &given));
     else
         TRY(read_value(y, (enum config_key)m.key, &value));
-    return config_receive(y->r, &name, &m, given);
+    enum status s = config_receive(y->r, &name, &m, given);
+    if (s && m.key < 0) keep_refusal(y->r, &name);
+    return m.key < 0 ? OK : s;
 }
 
 static enum status read_document(struct reader *y)
@@ -401,7 +424,9 @@ enum status config_read(struct config_receiver *r, const char *text, size_t n)
     TRY(open_reader(&y, r, text, n));
     enum status s = read_document(&y);
     close_reader(&y);
-    return s;
+    if (!r->refused.code) return s;
+    *r->e = r->refused;
+    return r->e->code;
 }
 
 enum status config_read_value(struct config_receiver *r, enum config_key key, const char *text,

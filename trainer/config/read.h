@@ -16,6 +16,7 @@ struct config_receiver {
     int source;                                 /* of struct config_origin */
     struct config_origin seen[CONFIG_NUM_KEYS]; /* by this source so far; spelling NULL: not */
     struct err *e;
+    struct err refused; /* a file's first name that is no key; its hint names the others */
 };
 
 /* What a name stands for. */
@@ -34,7 +35,8 @@ MUST_CHECK enum status config_receive(struct config_receiver *r, const struct co
                                       const struct config_meaning *m,
                                       const struct config_value *value);
 
-/* A whole file's text. ERR_CONFIG, ERR_UNSUPPORTED, ERR_MEMORY. */
+/* A whole file's text. Names that are no keys are gathered, so that one run tells of all of them.
+ * ERR_CONFIG, ERR_UNSUPPORTED, ERR_MEMORY. */
 MUST_CHECK enum status config_read(struct config_receiver *r, const char *text, size_t n);
 
 /* The value of an override: as it stands, or YAML when it starts with [ or {. */

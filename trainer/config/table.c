@@ -79,6 +79,7 @@ static int has_alpha(const struct config *c)
     return c->f_divergence_type == CONFIG_F_ALPHA_DIVERGENCE;
 }
 static int evaluates(const struct config *c) { return c->val_size > 0 || c->eval_dataset.n; }
+static int evaluates_or_never(const struct config *c) { return evaluates(c) || !c->eval_steps; }
 static int goes_by_epochs(const struct config *c) { return c->max_steps < 0; }
 static int is_lora(const struct config *c) { return c->finetuning == CONFIG_LORA; }
 
@@ -115,6 +116,7 @@ int config_applies(const struct config *c, enum config_key key, const char **wan
         [KTO_ONLY] = {is_kto, KEY_stage, "stage: kto"},
         [ALPHA_ONLY] = {has_alpha, KEY_f_divergence_type, "f_divergence_type: alpha_divergence"},
         [EVAL_ONLY] = {evaluates, KEY_val_size, "val_size or eval_dataset"},
+        [EVAL_STEPS_ONLY] = {evaluates_or_never, KEY_val_size, "val_size or eval_dataset"},
         [WARMUP_ONLY] = {warms_up, KEY_lr_scheduler_type, "a schedule with a warm-up"},
         [MIN_LR_ONLY] = {has_floor, KEY_lr_scheduler_type, "lr_scheduler_type: cosine_with_min_lr"},
         [EPOCHS_ONLY] = {goes_by_epochs, KEY_max_steps, "max_steps: -1"},

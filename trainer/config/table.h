@@ -33,11 +33,12 @@ enum config_when {
     PREFERENCE_ONLY, /* stage dpo or kto */
     DPO_ONLY,
     KTO_ONLY,
-    ALPHA_ONLY,  /* the divergence has an alpha */
-    EVAL_ONLY,   /* there is something to evaluate on */
-    WARMUP_ONLY, /* the schedule has a warm-up, or none is asked for */
-    MIN_LR_ONLY, /* the schedule has a floor, or none is asked for */
-    EPOCHS_ONLY, /* max_steps does not say how long */
+    ALPHA_ONLY,      /* the divergence has an alpha */
+    EVAL_ONLY,       /* there is something to evaluate on */
+    EVAL_STEPS_ONLY, /* the same, or there are to be no evaluations */
+    WARMUP_ONLY,     /* the schedule has a warm-up, or none is asked for */
+    MIN_LR_ONLY,     /* the schedule has a floor, or none is asked for */
+    EPOCHS_ONLY,     /* max_steps does not say how long */
     LORA_ONLY,
     SPIKE_ONLY, /* somebody looks for spikes */
     SKIP_ONLY   /* steps may be left out */
@@ -70,10 +71,12 @@ struct config_alias {
     enum config_key key;
     double below;         /* a value must be smaller than this; 0: any */
     const char *yes, *no; /* a flag of theirs: what its two values mean here; no NULL: nothing */
+    const char *silent;   /* words (separated by |) that say nothing here; NULL: none */
 };
 
 /* A name that is no key. `harmless` values (separated by |) change nothing here and pass with a
- * notice; "*": all do. */
+ * notice; "*": all do. Without a value (axolotl's examples are full of such lines) it says nothing
+ * and passes unsaid. */
 struct config_stranger {
     const char *spelling, *harmless, *advice;
     int planned; /* 1: a later version will honour it */

@@ -77,12 +77,12 @@ int config_parse_number(const char *text, double *out)
     return text[i] || !isfinite(*out);
 }
 
-static int is_null(const struct config_scalar *s)
+int config_is_null(const struct config_scalar *s)
 {
     return s->plain && (!s->text[0] || !strcmp(s->text, "~") || !strcasecmp(s->text, "null"));
 }
 
-static int is_given(const struct config_scalar *s) { return s->text && !is_null(s); }
+static int is_given(const struct config_scalar *s) { return s->text && !config_is_null(s); }
 
 /* What a setter knows: where to put the value, and where it was written. */
 struct target {
@@ -348,7 +348,7 @@ enum status config_set(struct config *c, enum config_key key, const struct confi
         return err_at(e, ERR_CONFIG, file, v->scalar.line, v->scalar.column,
                       "%s: wants one value, not a list", row->name);
     if (v->is_list) return set_items(&t, v);
-    if (is_null(&v->scalar) && find_word(row->words, v->scalar.text) < 0) {
+    if (config_is_null(&v->scalar) && find_word(row->words, v->scalar.text) < 0) {
         *null = 1;
         return config_reset(c, key, e);
     }

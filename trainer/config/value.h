@@ -38,6 +38,9 @@ MUST_CHECK enum status config_set(struct config *c, enum config_key key,
 /* The default, its origin included. ERR_MEMORY. */
 MUST_CHECK enum status config_reset(struct config *c, enum config_key key, struct err *e);
 
+/* Nothing, ~ or null, not in quotes: as if the key were not there. */
+int config_is_null(const struct config_scalar *s);
+
 /* A decimal number, whole text; nonzero if it is none (hex, inf, nan are not). */
 int config_parse_number(const char *text, double *out);
 

@@ -106,7 +106,7 @@ static enum record_kind kind_of(const json_t *r)
 
 /* What was seen of the first records. */
 struct votes {
-    int score[NUM_FORMATS], of_kind[NUM_KINDS];
+    int score[NUM_FORMATS], of_kind[NUM_KINDS], records;
     char fields[200];
     struct err bad; /* what was wrong with the first record that could not be read */
 };
@@ -153,8 +153,10 @@ static enum status undetected(const char *path, const struct votes *v, struct er
         return e->code;
     }
     if (!v->fields[0]) {
-        err_at(e, ERR_DATA, path, 0, 0, "no readable record among the first %d",
-               FORMAT_DETECT_RECORDS);
+        if (v->records)
+            err_at(e, ERR_DATA, path, 0, 0, "the first %d records have no field", v->records);
+        else
+            err_at(e, ERR_DATA, path, 0, 0, "holds no record");
         return err_hint(e, "a dataset holds one JSON object a line, or one array of objects");
     }
     err_at(e, ERR_DATA, path, 0, 0, "no format fits records with the fields %s", v->fields);
@@ -194,6 +196,7 @@ enum status format_detect(const char *path, const struct jsonl_options *options,
     for (int n = 0; !s && n < FORMAT_DETECT_RECORDS; n++) {
         s = jsonl_next(j, &r, e);
         if (s || r.kind == JSONL_END) break;
+        v.records++;
         if (r.kind == JSONL_BAD && !v.bad.code) v.bad = *e;
         if (r.kind == JSONL_BAD) continue;
         if (names && names->n)

@@ -58,19 +58,31 @@ static enum status too_large(struct jsonl *j, struct jsonl_record *out, struct e
     return bad(out);
 }
 
+/* What to do about what the parser says; without a better idea it is the shape of the file. */
+static const char *advice(const struct jsonl *j, const char *complaint)
+{
+    static const struct {
+        const char *says, *advice;
+    } known[] = {
+        {"decode byte", "the file must be UTF-8; convert it, e.g. iconv -f LATIN1 -t UTF-8"},
+        {"UTF-8", "the file must be UTF-8; convert it, e.g. iconv -f LATIN1 -t UTF-8"},
+        {"invalid Unicode", "half of a surrogate pair is no character: take it out of the text"},
+        {"zero character", "take it out of the text"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strstr(complaint, known[i].says)) return known[i].advice;
+    return j->form == FORM_LINES ? "JSONL holds one whole object a line; put records that span "
+                                   "lines into an array"
+                                 : "check this record with a JSON validator";
+}
+
 /* Gives the parser's complaint the place in the file, and a hint. */
 static void place_error(const struct jsonl *j, const struct jsonl_record *out, long first_column,
                         struct err *e)
 {
     if (e->line <= 1) e->column += first_column - 1;
     e->line = (long)out->line + (e->line > 0 ? e->line - 1 : 0);
-    if (strstr(e->message, "decode byte") || strstr(e->message, "UTF-8"))
-        err_hint(e, "the file must be UTF-8; convert it, e.g. iconv -f LATIN1 -t UTF-8");
-    else if (j->form == FORM_LINES)
-        err_hint(e, "JSONL holds one whole object a line; put records that span lines into "
-                    "an array");
-    else
-        err_hint(e, "check this record with a JSON validator");
+    err_hint(e, "%s", advice(j, e->message));
 }
 
 static enum status parse_json(const struct jsonl *j, const struct jsonl_text *text,

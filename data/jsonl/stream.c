@@ -35,6 +35,10 @@ static enum status read_some(struct stream *s, void *out, size_t n, size_t *got,
     ssize_t r;
     do r = read(s->fd, out, n);
     while (r < 0 && errno == EINTR);
+    if (r < 0 && errno == EISDIR) {
+        err_set(e, ERR_IO, "%s is a folder", s->path);
+        return err_hint(e, "name the files in it");
+    }
     if (r < 0) return err_errno(e, "cannot read %s", s->path);
     if (r == 0) s->eof = 1;
     *got = (size_t)r;

@@ -251,7 +251,9 @@ static enum status encode(struct encoder *n, const struct conversation *c, int p
                                n->options.compat == COMPAT_TRL};
     if (!n->t && !c->plain) {
         err_set(e, ERR_CONFIG, "a conversation needs a template");
-        return err_hint(e, "set template to alpaca, vicuna, llama2, llama3, chatml, ...");
+        return err_hint(e,
+                        "set stage: sft and template: alpaca, vicuna, llama2, llama3, chatml, ...; "
+                        "plain text alone (stage: pt, format: text) needs none");
     }
     sample_clear(out);
     TRY(template_render(n->t, c, &o, &n->text, e));

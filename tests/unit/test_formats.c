@@ -609,7 +609,7 @@ static void test_detect(void **state)
         {"{\"text\":\"x\",\"url\":\"y\"}", "text"},
         {"not even\n", "neither JSONL"},
         {"{broken\n{\"text\":\"x\"}\n", "text"},
-        {"", "no readable record"},
+        {"", "holds no record"},
         {"{\"a\":1,\"b\":2}", "no format fits records with the fields a, b"},
         {"{\"conversations\":[],\"chosen\":{},\"rejected\":{}}", "sharegpt_pairs"},
         {"{\"system\":\"\",\"question\":\"\",\"chosen\":\"\",\"rejected\":\"\"}", "orca_pairs"},

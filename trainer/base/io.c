@@ -145,6 +145,16 @@ int io_is_dir(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+int io_is_hub_name(const char *path)
+{
+    char owner[100];
+    size_t n = strcspn(path, "/"), rest = path[n] ? strcspn(path + n + 1, "/") : 0;
+    if (path[0] == '.' || !n || n >= sizeof owner || !rest || path[n + 1 + rest]) return 0;
+    memcpy(owner, path, n);
+    owner[n] = 0;
+    return !io_exists(owner);
+}
+
 int io_same(const char *a, const char *b)
 {
     struct stat x, y;

@@ -38,6 +38,7 @@ MUST_CHECK enum status io_remove_tree(const char *path, struct err *e); /* absen
 
 int io_exists(const char *path);
 int io_is_dir(const char *path);
+int io_is_hub_name(const char *path); /* OWNER/NAME of a hub rather than a path: neither is there */
 int io_same(const char *a,
             const char *b);             /* one file or directory, whatever the paths; 0: absent */
 int64_t io_file_size(const char *path); /* -1: absent or no regular file */

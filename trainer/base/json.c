@@ -24,7 +24,9 @@ enum status json_parse_text(const char *text, size_t n, const char *where, json_
         *out = json_loadb(text, n, flags | JSON_DECODE_INT_AS_REAL, &je);
     if (*out) return OK;
     if (mem_failed()) return err_set(e, ERR_MEMORY, "no memory to parse %s", where);
-    return err_at(e, ERR_FORMAT, where, je.line, je.column, "not JSON: %s", je.text);
+    const char *why = je.text;
+    if (json_error_code(&je) == json_error_null_character) why = "a text holds the zero character";
+    return err_at(e, ERR_FORMAT, where, je.line, je.column, "not JSON: %s", why);
 }
 
 enum status json_parse_file(const char *path, json_t **out, struct err *e)

@@ -386,7 +386,9 @@ enum status model_config_read(struct model_config *out, const char *path, struct
         path = file;
     }
     enum status s = json_parse_file(path, &root, e);
-    if (s == ERR_IO)
+    if (s == ERR_IO && io_is_hub_name(path))
+        err_hint(e, "nothing is downloaded: `hf download %s --local-dir DIR`, and name DIR", path);
+    else if (s == ERR_IO)
         err_hint(e, "a model is a directory in Hugging Face's layout: config.json, its tokenizer "
                     "and *.safetensors");
     if (!s) s = model_config_parse(out, root, path, e);

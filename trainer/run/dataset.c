@@ -102,6 +102,11 @@ static enum status check_present(const struct dataset_request *r, struct err *e)
         config_fail(r->config, r->key, e, "%s %s", d->path,
                     is_dir ? "is a folder" : "is not there");
         if (d->line) e->line = d->line, e->column = 0;
+        if (io_is_hub_name(d->path))
+            return err_hint(e,
+                            "nothing is downloaded: `hf download --repo-type dataset %s "
+                            "--local-dir DIR`, and name DIR or its files",
+                            d->path);
         return err_hint(e, is_dir ? "name the files in it"
                                   : "paths are taken from the current directory");
     }

@@ -64,10 +64,8 @@ static enum status store_part(struct run *r, const struct outcome *o, struct out
     part->sample.source = (int32_t)r->source;
     part->sample.line = o->record.place;
     enum status st = store_writer_append(r->writer, &part->sample, e);
-    if (st) {
-        block_place_error(r->file, &o->record, e);
-        return st;
-    }
+    if (st == ERR_DATA || st == ERR_FORMAT) block_place_error(r->file, &o->record, e);
+    TRY(st); /* a full disk is no fault of the record */
     count_repairs(s, part->repairs, o->record.place);
     prepare_count_document(&s->counts, &part->sample, r->options->max_length, r->options->pieces);
     return OK;

@@ -99,6 +99,9 @@ int main(int argc, char **argv)
         enum status s = v->run(v, argc - 2, argv + 2, &e);
         if (!s && (fflush(stdout) || ferror(stdout))) s = err_errno(&e, "standard output");
         if (s == ERR_CONFIG) err_hint(&e, "cria %s --help says more", v->name);
+        if (s == ERR_DISK_FULL)
+            err_hint(&e, "free space there, then run it again; train goes on from its last "
+                         "checkpoint with resume_from_checkpoint=auto");
         return report(s, &e);
     }
     return unknown_verb(argv[1]);

@@ -127,7 +127,6 @@ enum clean_change {
 };
 
 const char *clean_step_name(enum clean_step s);
-const char *clean_step_text(enum clean_step s);
 const char *clean_reason_name(enum clean_reason r);
 const char *clean_reason_text(enum clean_reason r);
 enum clean_step clean_reason_step(enum clean_reason r);

@@ -107,6 +107,11 @@ enum status clean_report_print(const struct clean_report *r, struct buf *out)
                        s->is_html ? " in HTML" : "", (long long)s->records, (long long)s->kept));
     }
     TRY(print_steps(r, out));
+    if (r->against)
+        TRY(buf_printf(out,
+                       "  against %lld items; %lld more are too short to be told from chance\n",
+                       (long long)(against_items(r->against) - against_skipped(r->against)),
+                       (long long)against_skipped(r->against)));
     for (int c = 0; c < NUM_CLEAN_CHANGES; c++)
         if (r->changed[c])
             TRY(buf_printf(out, "  %lld of the kept %s\n", (long long)r->changed[c],
@@ -190,6 +195,10 @@ enum status clean_report_write(const struct clean_report *r, const char *path, s
                             (json_int_t)r->written, "messages", (json_int_t)r->turns, "bytes",
                             (json_int_t)r->bytes, "remembered_bytes", (json_int_t)r->remembered,
                             "sources", sources_json(r), "steps", steps_json(r), "changed", changed);
+    if (all && r->against)
+        json_object_set_new(all, "against",
+                            json_pack("{s:I, s:I}", "items", (json_int_t)against_items(r->against),
+                                      "too_short", (json_int_t)against_skipped(r->against)));
     if (!all) return err_set(e, ERR_MEMORY, "no memory for the report");
     enum status s = json_write_file(all, path, e);
     json_decref(all);

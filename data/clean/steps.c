@@ -4,10 +4,8 @@
 
 #include "data/clean/clean.h"
 
-static const struct {
-    const char *name, *text;
-} steps[] = {
-#define X(id, name, text) {name, text},
+static const char *const step_names[] = {
+#define X(id, name, text) name,
     CLEAN_STEP_TABLE(X)
 #undef X
 };
@@ -29,8 +27,7 @@ static const struct {
 #undef X
 };
 
-const char *clean_step_name(enum clean_step s) { return steps[s].name; }
-const char *clean_step_text(enum clean_step s) { return steps[s].text; }
+const char *clean_step_name(enum clean_step s) { return step_names[s]; }
 const char *clean_reason_name(enum clean_reason r) { return reasons[r].name; }
 const char *clean_reason_text(enum clean_reason r) { return reasons[r].text; }
 enum clean_step clean_reason_step(enum clean_reason r) { return reasons[r].step; }
@@ -48,7 +45,7 @@ static unsigned bits_of(const char *item, size_t n)
     if (is_word(item, n, "default")) return CLEAN_DEFAULT_STEPS;
     if (is_word(item, n, "all")) return CLEAN_BIT(NUM_CLEAN_STEPS) - 1;
     for (int s = CLEAN_READ + 1; s < NUM_CLEAN_STEPS; s++)
-        if (is_word(item, n, steps[s].name)) return CLEAN_BIT(s);
+        if (is_word(item, n, step_names[s])) return CLEAN_BIT(s);
     return 0;
 }
 
@@ -66,7 +63,7 @@ enum status clean_parse_steps(const char *list, unsigned *out, struct err *e)
         }
         err_set(e, ERR_CONFIG, "there is no step \"%.*s\"", (int)n, list);
         for (int s = CLEAN_READ + 1; s < NUM_CLEAN_STEPS; s++)
-            snprintf(known + strlen(known), sizeof known - strlen(known), ", %s", steps[s].name);
+            snprintf(known + strlen(known), sizeof known - strlen(known), ", %s", step_names[s]);
         return err_hint(e, "steps are default, all%s; -STEP leaves one out", known);
     }
     *out &= ~CLEAN_BIT(CLEAN_READ);

@@ -7,16 +7,14 @@
 static const struct {
     const char *name;
     int exit_code;
-    const char *text;
 } rows[] = {
-#define X(name, exit_code, text) {#name, exit_code, text},
+#define X(name, exit_code, text) {#name, exit_code},
     STATUS_TABLE(X)
 #undef X
 };
 
 int status_exit_code(enum status code) { return rows[code].exit_code; }
 const char *status_name(enum status code) { return rows[code].name; }
-const char *status_text(enum status code) { return rows[code].text; }
 
 static void err_begin(struct err *e, enum status code, const char *fmt, va_list ap)
 {

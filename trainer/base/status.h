@@ -72,7 +72,6 @@ void err_format(const struct err *e, char *out, unsigned long size);
 
 int status_exit_code(enum status code);
 const char *status_name(enum status code); /* "ERR_IO" */
-const char *status_text(enum status code); /* "a file could not be read or written" */
 
 /* Leaves the function on failure; for functions that own nothing yet. */
 #define TRY(call)                          \

@@ -42,16 +42,15 @@ static double alpha(double a, double x, double *slope)
 }
 
 static const struct {
-    const char *name, *help;
+    const char *name;
     double (*score)(double a, double x, double *slope);
 } table[NUM_DIVERGENCES] = {
-#define X(id, name, help, function) {name, help, function},
+#define X(id, name, help, function) {name, function},
     DIVERGENCE_TABLE(X)
 #undef X
 };
 
 const char *divergence_name(enum divergence d) { return table[d].name; }
-const char *divergence_help(enum divergence d) { return table[d].help; }
 
 int divergence_find(const char *name)
 {

@@ -26,7 +26,6 @@ enum divergence {
 };
 
 const char *divergence_name(enum divergence d);
-const char *divergence_help(enum divergence d);
 
 /* The row of this name; -1: there is none. */
 int divergence_find(const char *name);

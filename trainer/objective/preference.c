@@ -23,12 +23,6 @@ struct preference_rank {
     int32_t pair;
 };
 
-size_t preference_bytes(int32_t max_records)
-{
-    return (size_t)max_records *
-           (sizeof(struct preference_pair) + 2 * sizeof(struct preference_rank));
-}
-
 enum status preference_init(struct preference *p, const struct preference_options *o,
                             int32_t max_records, struct err *e)
 {
@@ -397,13 +391,10 @@ int preference_metric(const struct preference_sums *s, enum preference_metric m,
     return 1;
 }
 
-static const struct {
-    const char *name, *help;
-} metric_rows[NUM_PREFERENCE_METRICS] = {
-#define X(id, name, help) {name, help},
+static const char *const metric_names[NUM_PREFERENCE_METRICS] = {
+#define X(id, name, help) name,
     PREFERENCE_METRICS_TABLE(X)
 #undef X
 };
 
-const char *preference_metric_name(enum preference_metric m) { return metric_rows[m].name; }
-const char *preference_metric_help(enum preference_metric m) { return metric_rows[m].help; }
+const char *preference_metric_name(enum preference_metric m) { return metric_names[m]; }

@@ -112,9 +112,6 @@ MUST_CHECK enum status preference_init(struct preference *p, const struct prefer
                                        int32_t max_records, struct err *e);
 void preference_free(struct preference *p); /* zeroed is fine */
 
-/* Bytes that preference_init takes. */
-size_t preference_bytes(int32_t max_records);
-
 /* Fills the ref_ fields of n records from the reference's log-probabilities of their tokens. */
 void preference_reference(const float *logp, struct preference_record *records, int32_t n);
 
@@ -136,6 +133,5 @@ double preference_loss_mean(const struct preference_sums *s);
 int preference_metric(const struct preference_sums *s, enum preference_metric m, double *value);
 
 const char *preference_metric_name(enum preference_metric m);
-const char *preference_metric_help(enum preference_metric m);
 
 #endif

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/lock.h"
 #include "base/mem.h"
 #include "data/store/hdf.h"
 #include "data/store/latch.h"
@@ -269,8 +270,11 @@ static enum status write_aside(const struct reference *r, struct err *e)
 enum status reference_save(struct reference *r, struct err *e)
 {
     if (!r->changed) return OK;
+    struct lock lock; /* runs of a sweep have one reference */
+    lock_take(&lock, r->path);
     enum status s = write_aside(r, e);
     if (!s) s = hdf_publish(r->aside, r->path, e);
+    lock_release(&lock);
     if (s)
         unlink(r->aside);
     else

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/io.h"
+#include "base/lock.h"
 #include "base/mem.h"
 #include "run/chat_template.h"
 #include "run/new_tokens.h"
@@ -63,13 +64,21 @@ enum status dataset_cache_dir(const struct config *c, char *out, size_t size, st
     return OK;
 }
 
+/* `reuse`: a file that is there is what would be made. Runs of a sweep start at once, and want the
+ * same one. */
 static enum status prepare_at(const struct dataset_watcher *watcher,
-                              const struct prepare_options *o, const char *path, struct err *e)
+                              const struct prepare_options *o, const char *path, int reuse,
+                              struct err *e)
 {
     struct prepare_report report = {0};
+    struct lock lock;
     const struct dataset_watcher none = {0}, *w = watcher ? watcher : &none;
-    enum status s = prepare_dataset(o, path, &report, w->progress, w->context, e);
-    if (!s && w->prepared) w->prepared(w->context, &report, path);
+    if (reuse && io_file_size(path) >= 0) return OK;
+    lock_take(&lock, path);
+    int made = reuse && io_file_size(path) >= 0;
+    enum status s = made ? OK : prepare_dataset(o, path, &report, w->progress, w->context, e);
+    lock_release(&lock);
+    if (!s && !made && w->prepared) w->prepared(w->context, &report, path);
     prepare_report_free(&report);
     return s;
 }
@@ -88,7 +97,7 @@ static enum status prepare_sources(const struct dataset_request *r,
     TRY(prepare_cache_key(&o, key, e));
     snprintf(name, sizeof name, "%s.h5", key);
     TRY(io_join(out, size, dir, name, e));
-    return io_file_size(out) >= 0 ? OK : prepare_at(r->watcher, &o, out, e);
+    return prepare_at(r->watcher, &o, out, 1, e);
 }
 
 /* Files that are not there are found before anything else is done, at their place in the config. */
@@ -296,7 +305,7 @@ static enum status prepare_named(const struct dataset_file_request *r, char *fil
     if (r->template) TRY(chat_template_named(r->template, &o.template, e));
     enum status s = tokenizer_open(&tokenizer, r->tokenizer, e);
     o.tokenizer = tokenizer;
-    if (!s) s = prepare_at(r->watcher, &o, r->out, e);
+    if (!s) s = prepare_at(r->watcher, &o, r->out, 0, e);
     tokenizer_close(tokenizer);
     template_close(o.template);
     return s;
@@ -318,7 +327,7 @@ static enum status open_temporary(struct store **out, const struct dataset_files
 {
     char path[IO_PATH_MAX];
     TRY(io_join(path, sizeof path, dir, "data.h5", e));
-    TRY(prepare_at(r->watcher, o, path, e));
+    TRY(prepare_at(r->watcher, o, path, 0, e));
     return store_open(out, path, e);
 }
 

@@ -24,6 +24,8 @@ static const struct bad table[] = {
      "cria generate has no option --modle", "did you mean --model?", 0},
     {"command line: no such option", "", "merge --verbosity 3", 2,
      "cria merge has no option --verbosity", "cria merge --help lists them", 0},
+    {"command line: a key as an option", "", "train --max_steps 5", 2,
+     "cria train has no option --max_steps", "a config's keys are written max_steps=VALUE", 0},
     {"command line: an option without its value", "", "generate --model", 2,
      "--model wants DIR behind it", "cria generate --help says more", 0},
     {"command line: a word for a number", "", GENERATE "--top-k many", 2,

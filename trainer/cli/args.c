@@ -37,8 +37,11 @@ static enum status unknown(const struct cli_verb *verb, const struct cli_args *a
     for (; n < args->num_options && n < 64; n++) names[n] = args->options[n].name;
     const char *near = config_nearest(given, names, n);
     err_set(e, ERR_CONFIG, "cria %s has no option %s", verb->name, given);
-    return near ? err_hint(e, "did you mean %s?", near)
-                : err_hint(e, "cria %s --help lists them", verb->name);
+    if (near) return err_hint(e, "did you mean %s?", near);
+    if (strstr(verb->usage, "key=value"))
+        return err_hint(e, "cria %s --help lists them; a config's keys are written %s=VALUE",
+                        verb->name, given + strspn(given, "-"));
+    return err_hint(e, "cria %s --help lists them", verb->name);
 }
 
 static enum status set_value(struct cli_option *o, const char *text, struct err *e)

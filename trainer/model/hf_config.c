@@ -380,13 +380,19 @@ enum status model_config_read(struct model_config *out, const char *path, struct
 {
     char file[IO_PATH_MAX];
     json_t *root = NULL;
+    int is_adapter = 0;
     *out = (struct model_config){0};
     if (io_is_dir(path)) {
+        TRY(io_join(file, sizeof file, path, "adapter_config.json", e));
+        is_adapter = io_exists(file);
         TRY(io_join(file, sizeof file, path, "config.json", e));
         path = file;
     }
     enum status s = json_parse_file(path, &root, e);
-    if (s == ERR_IO && io_is_hub_name(path))
+    if (s == ERR_IO && is_adapter)
+        err_hint(e, "it is an adapter: name its base as the model, and it as the adapter "
+                    "(--adapter, adapter_name_or_path)");
+    else if (s == ERR_IO && io_is_hub_name(path))
         err_hint(e, "nothing is downloaded: `hf download %s --local-dir DIR`, and name DIR", path);
     else if (s == ERR_IO)
         err_hint(e, "a model is a directory in Hugging Face's layout: config.json, its tokenizer "

@@ -8,6 +8,7 @@
 
 #include "base/io.h"
 #include "base/json.h"
+#include "base/lock.h"
 #include "base/mem.h"
 #include "support/run_binary.h"
 #include "support/tiny_run.h"
@@ -463,6 +464,32 @@ static void test_life(void **state)
     ran_free(&merged);
 }
 
+/* Runs of a sweep start together and want the same data; one output_dir is for one run. */
+static void test_together(void **state)
+{
+    (void)state;
+    struct running p[4];
+    struct err e = {0};
+    struct lock lock;
+    write_text(path("run.yaml"), CONFIG);
+    CHECK_OK(io_make_dirs(path("sweep"), &e), &e);
+    for (int i = 0; i < 4; i++) {
+        char out[32];
+        snprintf(out, sizeof out, "sweep/%d", i);
+        p[i] = run_start_cria(NULL, "train", path("run.yaml"), "model_name_or_path=" TINY_MODEL,
+                              set("datasets", "data.jsonl"), set("output_dir", out), NULL);
+    }
+    for (int i = 0; i < 4; i++) check_run(run_wait(&p[i]), 0);
+    assert_int_equal(lock_try(&lock, path("sweep/.cria-cache/0")), 0);
+    struct ran r = run_cria(NULL, "train", path("run.yaml"), "model_name_or_path=" TINY_MODEL,
+                            set("datasets", "data.jsonl"), set("output_dir", "sweep/0/"),
+                            "overwrite_output_dir=true", NULL);
+    CHECK_EXIT(&r, 2);
+    CHECK_HAS(r.err, "another run is writing to");
+    ran_free(&r);
+    lock_release(&lock);
+}
+
 /* --- outputs that cannot be written --- */
 
 static struct ran generate_into(int fd, const char *tokens)
@@ -505,7 +532,8 @@ int main(void)
         cmocka_unit_test(test_golden_text),   cmocka_unit_test(test_generate),
         cmocka_unit_test(test_generate_file), cmocka_unit_test(test_prepare),
         cmocka_unit_test(test_eval),          cmocka_unit_test(test_chat),
-        cmocka_unit_test(test_life),          cmocka_unit_test(test_output_fails),
+        cmocka_unit_test(test_life),          cmocka_unit_test(test_together),
+        cmocka_unit_test(test_output_fails),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

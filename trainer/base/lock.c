@@ -17,32 +17,38 @@ static int is_current(const struct lock *l)
            ours.st_dev == named.st_dev;
 }
 
-static int take(int fd, const char *path, int *told)
+/* 0: taken. EWOULDBLOCK: by another, and not to be waited for. Else there is no flock here. */
+static int take(int fd, const char *path, int waits, int *told)
 {
-    int r = flock(fd, LOCK_EX | LOCK_NB);
-    if (r && errno == EWOULDBLOCK) {
-        if (!*told) log_notice("another process is making %s: waiting for it", path);
-        *told = 1;
-        do r = flock(fd, LOCK_EX);
-        while (r && errno == EINTR);
-    }
-    return r;
+    if (!flock(fd, LOCK_EX | LOCK_NB)) return 0;
+    if (errno != EWOULDBLOCK || !waits) return errno;
+    if (!*told) log_notice("another process is making %s: waiting for it", path);
+    *told = 1;
+    while (flock(fd, LOCK_EX))
+        if (errno != EINTR) return errno;
+    return 0;
 }
 
-void lock_take(struct lock *l, const char *path)
+/* 1: another has it. */
+static int get(struct lock *l, const char *path, int waits)
 {
     int told = 0;
     l->fd = -1;
-    if ((size_t)snprintf(l->path, sizeof l->path, "%s.lock", path) >= sizeof l->path) return;
+    if ((size_t)snprintf(l->path, sizeof l->path, "%s.lock", path) >= sizeof l->path) return 0;
     for (;;) {
         l->fd = open(l->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-        if (l->fd < 0) return;
-        if (take(l->fd, path, &told)) break; /* no flock here */
-        if (is_current(l)) return;
+        if (l->fd < 0) return 0;
+        int failed = take(l->fd, path, waits, &told);
+        if (!failed && is_current(l)) return 0;
         close(l->fd);
+        l->fd = -1;
+        if (failed) return failed == EWOULDBLOCK;
     }
-    lock_release(l);
 }
+
+void lock_take(struct lock *l, const char *path) { (void)get(l, path, 1); }
+
+int lock_try(struct lock *l, const char *path) { return get(l, path, 0); }
 
 void lock_release(struct lock *l)
 {

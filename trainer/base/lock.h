@@ -21,6 +21,10 @@ struct lock {
 };
 
 void lock_take(struct lock *l, const char *path);
+
+/* Does not wait. 1: another process has it, and there is nothing to release. */
+MUST_CHECK int lock_try(struct lock *l, const char *path);
+
 void lock_release(struct lock *l);
 
 #endif

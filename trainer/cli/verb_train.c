@@ -4,11 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/io.h"
+#include "base/lock.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "cli/watch.h"
 #include "config/config.h"
+#include "run/dataset.h"
 #include "run/explain.h"
 #include "run/starting.h"
 #include "run/trainer.h"
@@ -158,7 +161,27 @@ static enum status explain(const struct config *c, struct err *e)
     return s;
 }
 
-static enum status run(const struct config *c, int64_t profile_steps, struct err *e)
+/* Two runs in one output_dir take each other's checkpoints away: the second one is refused. The
+ * lock lies in the cache beside it, for output_dir may not be there yet. */
+static enum status claim_output(const struct config *c, struct lock *lock, struct err *e)
+{
+    char dir[IO_PATH_MAX], name[IO_PATH_MAX], path[IO_PATH_MAX];
+    struct err ignored = {0};
+    const char *at = c->output_dir;
+    size_t n = at ? strlen(at) : 0, start;
+    lock->fd = -1;
+    while (n > 1 && at[n - 1] == '/') n--;
+    for (start = n; start && at[start - 1] != '/';) start--;
+    if (!n || n - start >= sizeof name) return OK;
+    snprintf(name, sizeof name, "%.*s", (int)(n - start), at + start);
+    TRY(dataset_cache_dir(c, dir, sizeof dir, e));
+    TRY(io_join(path, sizeof path, dir, name, e));
+    if (io_make_dirs(dir, &ignored) || !lock_try(lock, path)) return OK;
+    config_fail(c, KEY_output_dir, e, "another run is writing to %s", c->output_dir);
+    return err_hint(e, "wait for it, or give this run an output_dir of its own");
+}
+
+static enum status run_alone(const struct config *c, int64_t profile_steps, struct err *e)
 {
     struct train_observer observer = {.step = on_step,
                                       .logged = on_log,
@@ -177,6 +200,15 @@ static enum status run(const struct config *c, int64_t profile_steps, struct err
     }
     progress_clear();
     session_close(&session);
+    return s;
+}
+
+static enum status run(const struct config *c, int64_t profile_steps, struct err *e)
+{
+    struct lock lock;
+    TRY(claim_output(c, &lock, e));
+    enum status s = run_alone(c, profile_steps, e);
+    lock_release(&lock);
     return s;
 }
 

@@ -36,7 +36,7 @@ int against_find(const struct against *a, const struct word_list *w, uint32_t *i
 /* The file and number (of its items, 1-based) of an item. */
 const char *against_origin(const struct against *a, uint32_t item, int64_t *number);
 
-int64_t against_items(const struct against *a); /* all of them */
+int64_t against_items(const struct against *a);   /* all of them */
 int64_t against_skipped(const struct against *a); /* items too short to be looked for */
 
 #endif

@@ -238,6 +238,8 @@ static const struct bad table[] = {
     {"data: a name of the hub", "", TRAIN "datasets=tatsu-lab/alpaca", 2,
      "command line: datasets: tatsu-lab/alpaca is not there",
      "nothing is downloaded: `hf download --repo-type dataset tatsu-lab/alpaca", 0},
+    {"data: a pattern of the shell's", "", TRAIN "datasets=d*.jsonl", 2,
+     "command line: datasets: d*.jsonl is not there", "write the path out, or name the folder", 0},
     {"data: a folder", "dir e", TRAIN "datasets=e", 2,
      "command line: datasets: e is a folder", "name the files in it", 0},
     {"data: an empty file", "write e.jsonl", TRAIN "datasets=e.jsonl", 4,
@@ -384,6 +386,10 @@ static const struct bad table[] = {
      "./d.jsonl is the data itself", "give another --out", 0},
 #include "preference_errors.inc"
     /* model */
+    {"model: its weights by name", "", TRAIN "model_name_or_path=m/model.safetensors", 2,
+     "m/model.safetensors is a file", "name the directory: config.json, the tokenizer's", 0},
+    {"model: a name of the hub", "", TRAIN "model_name_or_path=meta-llama/Llama-2-7b-hf", 1,
+     "meta-llama/Llama-2-7b-hf: No such file or", "nothing is downloaded: `hf download meta-llama", 0},
     {"model: no such folder", "", TRAIN "model_name_or_path=gone", 1,
      "gone: No such file or directory", "a model is a directory in Hugging Face's", 0},
     {"model: no config.json", "model\nremove m/config.json", TRAIN, 1,
@@ -611,6 +617,8 @@ static const struct bad table[] = {
      "gone/d.h5.tmp: cannot be created: No such file or",
      "its folder must be there, and writable", 0},
     /* adapter */
+    {"adapter: in the model's place", "adapter", "generate --model a --prompt x", 1,
+     "a/config.json: No such file or directory", "it is an adapter: name its base as the model", 0},
     {"adapter: no such folder", "", GENERATE "--adapter gone", 1,
      "gone: No such file or directory", "an adapter is a directory with", 0},
     {"adapter: no config", "adapter\nremove a/adapter_config.json", GENERATE "--adapter a", 1,

@@ -149,7 +149,9 @@ int io_is_hub_name(const char *path)
 {
     char owner[100];
     size_t n = strcspn(path, "/"), rest = path[n] ? strcspn(path + n + 1, "/") : 0;
-    if (path[0] == '.' || !n || n >= sizeof owner || !rest || path[n + 1 + rest]) return 0;
+    if (strchr(".~", path[0]) || strpbrk(path, "*?") || !n || n >= sizeof owner || !rest ||
+        path[n + 1 + rest])
+        return 0;
     memcpy(owner, path, n);
     owner[n] = 0;
     return !io_exists(owner);

@@ -116,6 +116,8 @@ static enum status check_present(const struct dataset_request *r, struct err *e)
                             "nothing is downloaded: `hf download --repo-type dataset %s "
                             "--local-dir DIR`, and name DIR or its files",
                             d->path);
+        if (d->path[0] == '~' || strpbrk(d->path, "*?"))
+            return err_hint(e, "~, * and ? are a shell's: write the path out, or name the folder");
         return err_hint(e, is_dir ? "name the files in it"
                                   : "paths are taken from the current directory");
     }

@@ -36,6 +36,10 @@ static enum status find_model_config(const struct session *s, const char **out, 
 {
     const struct config *c = s->config;
     *out = c->model_name_or_path;
+    if (io_file_size(*out) >= 0) {
+        config_fail(c, KEY_model_name_or_path, e, "%s is a file", *out);
+        return err_hint(e, "name the directory: config.json, the tokenizer's files, *.safetensors");
+    }
     if (holds(*out, "adapter_config.json") && !holds(*out, "config.json")) {
         config_fail(c, KEY_model_name_or_path, e, "%s is an adapter", *out);
         return err_hint(e, "name its base here, and the adapter in adapter_name_or_path");

@@ -58,6 +58,8 @@ struct flight {
     int32_t column, row, count;
     struct mbarrier *barrier;
     int thread, group;
+    bool done;    /* a store that nobody has waited for yet */
+    uint64_t was; /* of what a store reads: a hash */
 };
 
 /* Accumulators of a warp in flight: what they hold in truth. */
@@ -75,6 +77,7 @@ struct operand {
 struct product {
     struct sums *sums;
     const uint32_t *a[WARP]; /* registers, or NULL */
+    uint32_t held[WARP][4];  /* what was in them */
     struct operand left, right;
     int add, group;
 };
@@ -86,7 +89,7 @@ struct warp_products {
     struct sums sums[MAX_SUMS];
     bool fenced;
     uint64_t history; /* of what was asked for; the same in the warps of a warpgroup */
-    uint32_t ended[MAX_PRODUCTS * (2 * MAX_COLUMNS + 32)];
+    uint32_t ended[MAX_PRODUCTS * (2 * MAX_COLUMNS + 128)];
     int num_ended;
 };
 
@@ -94,7 +97,7 @@ static struct {
     struct mbarrier mbarriers[MAX_MBARRIERS];
     int num_mbarriers;
     struct flight flights[MAX_COPIES];
-    int num_flights;
+    int num_flights, num_left; /* of these, that have not happened */
     int copy_group[MAX_THREADS];
     struct warp_products warps[MAX_WARPS];
     int num_products; /* not computed yet */
@@ -121,6 +124,19 @@ void async_publish()
     size_t bytes = shared_bytes();
     memcpy(async.view, shared_at(0, bytes, 1), bytes);
     async.fenced = false;
+}
+
+/* Whether the views are not the same. */
+static bool differ(uint32_t at, uint32_t bytes)
+{
+    const unsigned char *shared = shared_at(at, bytes, 16);
+    for (uint32_t i = 0; i < bytes; i += 8) {
+        uint64_t x, y;
+        memcpy(&x, shared + i, sizeof x);
+        memcpy(&y, async.view + at + i, sizeof y);
+        if (x != y) return true;
+    }
+    return false;
 }
 
 static void wake(uint32_t (&lanes)[MAX_WARPS])
@@ -201,6 +217,7 @@ static struct flight *take_off(enum direction direction, uint32_t at, int bytes)
     use_view();
     async_publish();
     struct flight *f = &async.flights[async.num_flights++];
+    async.num_left++;
     memset(f, 0, sizeof *f);
     f->direction = direction, f->at = at, f->bytes = bytes, f->thread = self->linear;
     f->group = async.copy_group[self->linear];
@@ -228,9 +245,17 @@ static void aim(struct flight *f, const struct tensor_map *map, int32_t box, int
     f->column = column, f->row = row, f->count = count;
 }
 
-/* Both views of what a load will overwrite. */
+static void check_products(uint32_t at, int bytes);
+
+/* Both views of what a load will overwrite, and nobody may be at. */
 static struct landing clear_for(const struct flight *f)
 {
+    for (int i = 0; i < async.num_flights - 1; i++) {
+        const struct flight *other = &async.flights[i];
+        if (other->at < f->at + (uint32_t)f->bytes && f->at < other->at + (uint32_t)other->bytes)
+            fail("a load to %u where another copy is under way", f->at);
+    }
+    check_products(f->at, f->bytes);
     memset(async.view + f->at, 0xff, (size_t)f->bytes);
     struct landing l = {shared_at(f->at, (size_t)f->bytes, 16), f->bytes,
                         &f->barrier->order[f->barrier->phase & 1]};
@@ -257,18 +282,41 @@ struct landing load_bytes(uint32_t to, const void *from, int bytes, uint32_t bar
     return clear_for(f);
 }
 
+/* What a store reads, as threads see it. */
+static uint64_t hash_of(const struct flight *f)
+{
+    uint32_t bytes = (uint32_t)(f->direction == STORE ? f->count * 128 : f->bytes);
+    uint64_t hash = 0, word;
+    for (uint32_t i = 0; i < bytes; i += 8) {
+        memcpy(&word, shared_at(f->at + i, 8, 8), 8);
+        hash = (hash ^ word) * 0x9E3779B97F4A7C15u + 1;
+    }
+    return hash;
+}
+
+static void begin_store(struct flight *f)
+{
+    uint32_t bytes = (uint32_t)(f->direction == STORE ? f->count * 128 : f->bytes);
+    if (differ(f->at, bytes)) fail("a store of what was put at %u without a fence", f->at);
+    f->was = hash_of(f);
+}
+
 void tma_store(const struct tensor_map *map, int32_t box, uint32_t from, int32_t column,
                int32_t row, int32_t count)
 {
     shared_at(from, (size_t)box * 128, 1024);
-    aim(take_off(STORE, from, box * 128), map, box, column, row, count);
+    struct flight *f = take_off(STORE, from, box * 128);
+    aim(f, map, box, column, row, count);
+    begin_store(f);
 }
 
 void bulk_add(int32_t *to, uint32_t from, int bytes)
 {
     shared_at(from, (size_t)bytes, 16);
     if ((uintptr_t)to % 16) fail("a bulk sum to a misaligned address");
-    take_off(ADD, from, bytes)->global = (unsigned char *)to;
+    struct flight *f = take_off(ADD, from, bytes);
+    f->global = (unsigned char *)to;
+    begin_store(f);
 }
 
 /* A 16-byte chunk of a tensor's box between a row in global memory and its place in a panel. */
@@ -309,15 +357,23 @@ static void move_bytes(const struct flight *f)
     }
 }
 
+static void forget(int i) { async.flights[i] = async.flights[--async.num_flights]; }
+
+/* A load is then through; a store is until somebody waits for it. */
 static void land(int i)
 {
     struct flight f = async.flights[i];
-    async.flights[i] = async.flights[--async.num_flights];
+    if (f.done) return;
+    async.num_left--;
     if (f.global)
         move_bytes(&f);
     else
         move_box(&f);
-    if (!f.barrier) return;
+    if (!f.barrier) {
+        async.flights[i].done = true;
+        return;
+    }
+    forget(i);
     f.barrier->bytes -= f.bytes;
     if (f.barrier->bytes < -MAX_BYTES) fail("too many bytes come to an mbarrier");
     end_phase(f.barrier);
@@ -333,7 +389,10 @@ void bulk_wait(int groups_left, bool read)
     give_way_sometimes();
     for (int i = async.num_flights - 1; i >= 0; i--) {
         const struct flight *f = &async.flights[i];
-        if (f->direction != LOAD && f->thread == self->linear && f->group < before) land(i);
+        if (f->direction == LOAD || f->thread != self->linear || f->group >= before) continue;
+        land(i);
+        if (hash_of(f) != f->was) fail("what lies at %u was written while it was stored", f->at);
+        forget(i);
     }
 }
 
@@ -401,15 +460,41 @@ static void check_operand(const struct operand *o, int n)
             fail("an operand at %u ends past shared memory", start);
 }
 
-/* to[k][i], k 16, of rows `first` on of an operand of n rows. */
+/* Whether a range of bytes meets what an operand of n rows lies between. */
+static bool meets(const struct operand *o, int n, uint32_t at, uint32_t bytes)
+{
+    uint32_t first = chunk_of(o, n, 0) & ~127u, leading = (uint32_t)(o->where >> 16 & 0x3fff) << 4;
+    int panels = o->columns ? (n + 63) / 64 : 1;
+    uint32_t each = o->columns ? 16 * 128 : (uint32_t)n * 128; /* a panel's rows, side by side */
+    for (int p = 0; p < panels; p++, first += leading)
+        if (first < at + bytes && at < first + each) return true;
+    return false;
+}
+
+/* Nothing that a warp's products read, until it has waited for them, may be loaded over. */
+static void check_products(uint32_t at, int bytes)
+{
+    for (int w = 0; w < block_threads() / WARP; w++)
+        for (int i = 0; i < async.warps[w].count; i++) {
+            const struct product *p = &async.warps[w].asked[i];
+            if (meets(&p->right, p->sums->columns, at, (uint32_t)bytes) ||
+                (!p->a[0] && meets(&p->left, 64, at, (uint32_t)bytes)))
+                fail("a load to %u, of which warp %d's products read", at, w);
+        }
+}
+
+/* to[k][i], k 16, of rows `first` on of an operand of n rows. All of it must be as threads see it:
+ * else one has written there without a fence, or while it is read. */
 static void read_operand(float (*to)[MAX_COLUMNS], const struct operand *o, int n, int first,
                          int count)
 {
     for (int i = 0; i < 2 * n; i++) {
         int row = o->columns ? i % (n / 8) * 8 : i / 2, k = o->columns ? i / (n / 8) : i % 2 * 8;
-        if (row < first || row >= first + count) continue;
+        uint32_t at = chunk_of(o, n, i);
         uint16_t chunk[8];
-        memcpy(chunk, async.view + chunk_of(o, n, i), sizeof chunk);
+        if (differ(at, sizeof chunk)) fail("wgmma: an operand was written at %u, unfenced", at);
+        if (row < first || row >= first + count) continue;
+        memcpy(chunk, async.view + at, sizeof chunk);
         for (int e = 0; e < 8; e++) {
             uint32_t bits = (uint32_t)chunk[e] << 16;
             float *at = o->columns ? &to[k][row - first + e] : &to[k + e][row - first];
@@ -525,7 +610,10 @@ static void ask(void **args)
     struct product *p = &w->asked[w->count++];
     p->sums = sums_of(w, lanes);
     p->sums->products++;
-    for (int l = 0; l < WARP; l++) p->a[l] = lanes[l]->a;
+    for (int l = 0; l < WARP; l++) {
+        p->a[l] = lanes[l]->a;
+        if (p->a[l]) memcpy(p->held[l], p->a[l], sizeof p->held[l]);
+    }
     p->left = r.left, p->right = r.right, p->add = r.add, p->group = w->group;
     uint64_t what[] = {r.left.where,        r.right.where,
                        (uint64_t)r.columns, r.a != NULL,
@@ -561,18 +649,16 @@ void wgmma_hold(const float *d)
             fail("wgmma: accumulators are looked at before their wait");
 }
 
-/* The pieces of shared memory that a product of the warp has read, for TSan. */
-static void note_ended(struct warp_products *w, const struct product *p, int warp)
+/* The pieces of shared memory that a product of the warp has read, for TSan: of the left side all
+ * 64 rows, since which warp reads which is nowhere said. */
+static void note_ended(struct warp_products *w, const struct product *p)
 {
 #ifdef EMU_TSAN
     int n = p->sums->columns;
     for (int i = 0; i < 2 * n; i++) w->ended[w->num_ended++] = chunk_of(&p->right, n, i);
-    for (int i = 0; !p->a[0] && i < 128; i++) {
-        int row = p->left.columns ? i % 8 * 8 : i / 2, first = warp % GROUP_WARPS * 16;
-        if (row >= first && row < first + 16) w->ended[w->num_ended++] = chunk_of(&p->left, 64, i);
-    }
+    for (int i = 0; !p->a[0] && i < 128; i++) w->ended[w->num_ended++] = chunk_of(&p->left, 64, i);
 #else
-    (void)w, (void)p, (void)warp;
+    (void)w, (void)p;
 #endif
 }
 
@@ -587,7 +673,10 @@ static void end_groups(void **args)
     while (w->computed < count) compute(warp);
     for (int i = 0; i < count; i++) {
         struct product *p = &w->asked[i];
-        note_ended(w, p, warp);
+        note_ended(w, p);
+        for (int l = 0; p->a[0] && l < WARP; l++)
+            for (int r = 0; r < 4; r++)
+                if (p->a[l][r] != p->held[l][r]) fail("wgmma: an operand's register was written");
         if (--p->sums->products == 0) move_sums(p->sums, true);
     }
     for (int i = count; i < w->count; i++) w->asked[kept++] = w->asked[i];
@@ -614,7 +703,7 @@ void async_begin()
 {
     static const uint32_t masks[4] = {7, 511, ~0u, ~0u}; /* often, seldom, not of itself */
     int warps = block_threads() / WARP, each = FILE_REGISTERS / warps / 8 * 8;
-    async.num_mbarriers = async.num_flights = async.num_products = 0;
+    async.num_mbarriers = async.num_flights = async.num_left = async.num_products = 0;
     async.used = async.fenced = false;
     async.haste = masks[draw() % 4];
     if (each > 248) each = 248; /* what a kernel may be compiled for */
@@ -651,7 +740,7 @@ void async_end()
 
 void async_drift()
 {
-    if (!async.num_flights && !async.num_products) return;
+    if (!async.num_left && !async.num_products) return;
     uint32_t what = draw();
     if (what & async.haste) return;
     if (async.num_flights && (what >> 16 & 1)) land((int)(draw() % (uint32_t)async.num_flights));
@@ -661,8 +750,10 @@ void async_drift()
 
 bool async_advance()
 {
-    if (!async.num_flights) return false;
-    land((int)(draw() % (uint32_t)async.num_flights));
+    if (!async.num_left) return false;
+    int i = (int)(draw() % (uint32_t)async.num_flights);
+    while (async.flights[i].done) i = (i + 1) % async.num_flights;
+    land(i);
     return true;
 }
 

@@ -44,6 +44,31 @@ extern "C" {
     X(flash_back_reused, "its gradients", "a stage is filled while still read", 1)            \
     X(flash_back_by_one, "its gradients", "a row sees one key too many", 0)                   \
     X(flash_back_past_end, "its gradients", "one line is read past the end", 0)               \
+    X(hopper, "attention on sm_90a", NULL, 0)                                                 \
+    X(hopper_no_wait_q, "attention on sm_90a", "queries are not waited for", 1)               \
+    X(hopper_no_wait_k, "attention on sm_90a", "keys are not waited for", 1)                  \
+    X(hopper_no_wait_v, "attention on sm_90a", "values are not waited for", 1)                \
+    X(hopper_no_wait_free, "attention on sm_90a", "a stage is filled while still read", 1)    \
+    X(hopper_parity, "attention on sm_90a", "another phase is waited for", 0)                 \
+    X(hopper_parity_free, "attention on sm_90a", "a free stage, by another phase", 0)         \
+    X(hopper_few_bytes, "attention on sm_90a", "fewer bytes are expected", 0)                 \
+    X(hopper_many_bytes, "attention on sm_90a", "more bytes are expected", 0)                 \
+    X(hopper_early_k, "attention on sm_90a", "keys are given back while read", 1)             \
+    X(hopper_early_v, "attention on sm_90a", "values are given back while read", 1)           \
+    X(hopper_no_fence, "attention on sm_90a", "no fence before products", 0)                  \
+    X(hopper_no_end_s, "attention on sm_90a", "scores are not waited for", 0)                 \
+    X(hopper_no_end_o, "attention on sm_90a", "sums are not waited for", 0)                   \
+    X(hopper_unheld, "attention on sm_90a", "neither, nor are they held", 0)                  \
+    X(hopper_rescaled, "attention on sm_90a", "sums rescaled under their product", 0)         \
+    X(hopper_packed, "attention on sm_90a", "weights are written while read", 0)              \
+    X(hopper_no_turn, "attention on sm_90a", "a turn is not waited for", 0)                   \
+    X(hopper_turn_kept, "attention on sm_90a", "a turn is not handed on", 0)                  \
+    X(hopper_kept_registers, "attention on sm_90a", "no registers are given", 0)              \
+    X(hopper_few_registers, "attention on sm_90a", "too few registers are given", 0)          \
+    X(hopper_no_together, "attention on sm_90a", "other warps may still read q", 1)           \
+    X(hopper_no_init_fence, "attention on sm_90a", "no fence behind the inits", 0)            \
+    X(hopper_no_init_barrier, "attention on sm_90a", "no barrier behind the inits", 1)        \
+    X(hopper_by_one, "attention on sm_90a", "a row sees one key too many", 0)                 \
     X(hopper_back, "gradients on sm_90a", NULL, 0)                                            \
     X(hopper_back_no_wait, "gradients on sm_90a", "an mbarrier is not waited for", 0)         \
     X(hopper_back_parity, "gradients on sm_90a", "another phase is waited for", 0)            \
@@ -55,6 +80,8 @@ extern "C" {
     X(hopper_back_no_proxy, "gradients on sm_90a", "products do not see what was put", 0)     \
     X(hopper_back_no_barrier, "gradients on sm_90a", "the other half is not waited for", 0)   \
     X(hopper_back_sums, "gradients on sm_90a", "sums are not waited for", 0)                  \
+    X(hopper_back_no_each, "gradients on sm_90a", "a part goes out before it is put", 0)      \
+    X(hopper_back_in_flight, "gradients on sm_90a", "copies are under way at the end", 0)     \
     X(hopper_back_by_one, "gradients on sm_90a", "a row sees one key too many", 0)            \
     X(values, "pairs of bf16, powers of two, short copies", NULL, 0)                          \
     X(streams, "two streams", NULL, 0)                                                        \
@@ -76,9 +103,11 @@ enum planted {
 
 /* 0: the result was right. */
 int planted_run(enum planted p, uint64_t seed);
-int planted_flash_run(enum planted p);  /* those of flash attention */
+int planted_flash_run(enum planted p);  /* those of attention */
 int planted_copies_run(enum planted p); /* those of copies to the host and back */
-void planted_hopper(enum planted p);    /* the fault in gradients on sm_90a */
+/* What planted_flash_run plants on sm_90a, in attention and in its gradients. */
+void planted_hopper_forward(enum planted p);
+void planted_hopper_backward(enum planted p);
 
 #ifdef __cplusplus
 }

@@ -147,19 +147,27 @@ int run_values()
 
 } // namespace
 
-/* --- running: a prompt, a reply that has it as prefix, a document, with a window --- */
+/* --- running --- */
 
 namespace
 {
 
-enum { HEADS = 2, SIZE = 64, QUERY = HEADS * SIZE, N = 130, WINDOW = 60 }; /* one key head */
-const struct segment cut[] = {{0, 40, 0, 0, 0, 0}, {40, 30, 39, 0, 39, 0}, {70, 60, 0, 0, 0, 1}};
+enum { HEADS = 2, SIZE = 64, QUERY = HEADS * SIZE, MOST = 330 }; /* one key head */
 const float scale = 0.125f;
+
+/* A prompt, a reply that has it as prefix; a document, and a window; or so many keys that stages
+ * of 128 are used again. */
+const struct scene {
+    int32_t N, window, count;
+    struct segment cut[3];
+} scenes[] = {{130, 60, 3, {{0, 40, 0, 0, 0, 0}, {40, 30, 39, 0, 39, 0}, {70, 60, 0, 0, 0, 1}}},
+              {330, 0, 2, {{0, 270, 0, 0, 0, 0}, {270, 60, 269, 0, 269, 0}}}};
+const struct scene *scene;
 
 uint16_t *halves(int columns, int seed)
 {
     void *p;
-    size_t n = (size_t)N * columns;
+    size_t n = (size_t)scene->N * columns;
     if (cudaMalloc(&p, n * sizeof(uint16_t))) emu::fail("no memory");
     for (size_t i = 0; seed && i < n; i++)
         ((uint16_t *)p)[i] = (uint16_t)bf16_bits((float)((i * 37 + i / 7 * seed) % 23) / 8 - 1.3f);
@@ -183,25 +191,27 @@ EMU_UNSEEN float inner(const uint16_t *x, int i, int x_columns, int head, const 
 /* Whether row i sees row j. */
 EMU_UNSEEN int sees_row(int i, int j)
 {
-    for (const struct segment &s : cut) {
+    for (int n = 0; n < scene->count; n++) {
+        const struct segment &s = scene->cut[n];
         if (i < s.start || i >= s.start + s.length) continue;
         int own = j >= s.start && j < s.start + s.length;
         int shared = j >= s.prefix_start && j < s.prefix_start + s.prefix_length;
         int position = s.position + i - s.start;
         int key = own ? s.position + j - s.start : j - s.prefix_start;
-        return (own || shared) && sees(position, key, own, WINDOW);
+        return (own || shared) && sees(position, key, own, scene->window);
     }
     return 0;
 }
 
 struct answers {
-    float o[N * QUERY], dq[N * QUERY], dk[N * SIZE], dv[N * SIZE];
+    float o[MOST * QUERY], dq[MOST * QUERY], dk[MOST * SIZE], dv[MOST * SIZE];
 };
 
 EMU_UNSEEN void answer(struct answers *to, const uint16_t *q, const uint16_t *k, const uint16_t *v,
                        const uint16_t *d_o)
 {
-    static float p[N];
+    static float p[MOST];
+    const int N = scene->N;
     memset(to, 0, sizeof *to);
     for (int i = 0; i < N; i++)
         for (int h = 0; h < HEADS; h++) {
@@ -240,8 +250,13 @@ EMU_UNSEEN int differ(const uint16_t *got, const float *want, int n)
 int planted_flash_run(enum planted p)
 {
     if (p == PLANTED_values) return run_values();
-    static struct answers want; /* the same for all runs of a process, and of those it starts */
-    static int known;
+    static struct answers answers[2]; /* the same for all of a process, and of those it starts */
+    static int known[2];
+    const int forward = p >= PLANTED_hopper && p < PLANTED_hopper_back;
+    const int backward = p >= PLANTED_flash_back && !forward;
+    struct answers *want = &answers[forward];
+    scene = &scenes[forward];
+    const int32_t N = scene->N;
     struct device d = {};
     struct cuda_state state = {};
     cudaStreamCreateWithFlags(&state.compute, cudaStreamNonBlocking);
@@ -252,34 +267,38 @@ int planted_flash_run(enum planted p)
              *dk = halves(SIZE, 0), *dv = halves(SIZE, 0);
     struct kern_attention a = {};
     struct kern_attention_grad g = {d_o, dq, dk, dv, QUERY, SIZE, SIZE};
-    a.N = N, a.H = HEADS, a.KV = 1, a.D = SIZE, a.window = WINDOW, a.scale = scale;
-    a.num_segments = 3, a.q = q, a.k = k, a.v = v, a.o = o;
+    a.N = N, a.H = HEADS, a.KV = 1, a.D = SIZE, a.scale = scale;
+    a.window = scene->window, a.num_segments = scene->count, a.q = q, a.k = k, a.v = v, a.o = o;
     a.ldq = a.ldo = QUERY, a.ldk = a.ldv = SIZE;
     size_t by_flash = cuda_flash_attention_scratch(&d, &a);
-    size_t by_hopper = cuda_hopper_attention_backward_scratch(&a);
-    if (cudaMalloc(&segments, sizeof cut) || cudaMalloc(&lse, N * HEADS * sizeof(float)) ||
+    size_t by_hopper = cuda_hopper_attention_scratch(&d, &a);
+    if (cudaMalloc(&segments, sizeof scene->cut) ||
+        cudaMalloc(&lse, (size_t)N * HEADS * sizeof(float)) ||
         cudaMalloc(&scratch, by_flash > by_hopper ? by_flash : by_hopper))
         emu::fail("no memory");
-    memcpy(segments, cut, sizeof cut);
+    memcpy(segments, scene->cut, sizeof scene->cut);
     a.segments = (const struct segment *)segments, a.lse = (float *)lse;
-    if (!known) answer(&want, q, k, v, d_o);
-    known = 1;
-    const int hopper = p >= PLANTED_hopper_back;
+    if (!known[forward]) answer(want, q, k, v, d_o);
+    known[forward] = 1;
     fault = p < PLANTED_flash_back ? p : PLANTED_flash;
-    cuda_flash_attention_forward(&d, &a, scratch);
+    planted_hopper_forward(p);
+    if (forward)
+        cuda_hopper_attention_forward(&d, &a, scratch);
+    else
+        cuda_flash_attention_forward(&d, &a, scratch);
     cudaStreamSynchronize(state.compute);
-    int wrong = differ(o, want.o, N * QUERY);
+    int wrong = differ(o, want->o, N * QUERY);
     memset(calls, 0, sizeof calls);
     fault = p;
-    if (p >= PLANTED_flash_back) {
-        planted_hopper(p);
-        if (hopper)
+    if (backward) {
+        planted_hopper_backward(p);
+        if (p >= PLANTED_hopper_back)
             cuda_hopper_attention_backward(&d, &a, &g, scratch);
         else
             cuda_flash_attention_backward(&d, &a, &g, scratch);
         cudaStreamSynchronize(state.compute);
-        wrong |= differ(dq, want.dq, N * QUERY) | differ(dk, want.dk, N * SIZE) |
-                 differ(dv, want.dv, N * SIZE);
+        wrong |= differ(dq, want->dq, N * QUERY) | differ(dk, want->dk, N * SIZE) |
+                 differ(dv, want->dv, N * SIZE);
     }
     void *all[] = {q, k, v, d_o, o, dq, dk, dv, lse, scratch, segments};
     for (void *each : all) cudaFree(each);

@@ -62,14 +62,22 @@ void planted_proxy()
     if (fault != PLANTED_hopper_back_no_proxy) fence_async_proxy();
 }
 
+/* 1: of both warpgroups; above: of one. */
 void planted_barrier(int id, int count)
 {
-    if (fault != PLANTED_hopper_back_no_barrier || id != 1) barrier_sync(id, count);
+    if (fault == PLANTED_hopper_back_no_barrier && id == 1) return;
+    if (fault == PLANTED_hopper_back_no_each && id > 1) return;
+    barrier_sync(id, count);
 }
 
 template <int LEFT> void planted_wait_read()
 {
     if (fault != PLANTED_hopper_back_sums) bulk_wait_read<LEFT>();
+}
+
+template <int LEFT> void planted_bulk_wait()
+{
+    if (fault != PLANTED_hopper_back_in_flight) bulk_wait<LEFT>();
 }
 
 template <class S>
@@ -92,9 +100,10 @@ struct hopper_step planted_step(const struct kern_attention &a, const struct key
 #define fence_async_proxy planted_proxy
 #define barrier_sync planted_barrier
 #define bulk_wait_read planted_wait_read
+#define bulk_wait planted_bulk_wait
 #include "kernels/cuda/attention_hopper_backward.cu"
 
-void planted_hopper(enum planted p)
+void planted_hopper_backward(enum planted p)
 {
     typedef struct hopper_backward<64> S;
     fault = p;

@@ -46,18 +46,23 @@ static const struct engine decode = {"decode",
                                      cuda_plain_attention_backward,
                                      ATTENTION_PLAIN};
 
-/* The fastest engine by shape, as a device measured it (tools/gpu-check attention), the most
- * special rule first. No device has run any of them yet, so calls go the way that needs no PTX
- * wrapper. */
-static const struct attention_rule measured[] = {{0, 0, 0, ATTENTION_PLAIN}};
+/* The fastest engine by shape, the most special rule first, as devices measured it: tools/gpu-check
+ * does, its result is committed, tools/attention-rules makes the rules of it. Where nothing was
+ * measured, calls go the way that needs no PTX wrapper. */
+static const struct attention_rule measured[] = {
+#include "kernels/cuda/attention_measured.inc"
+    {0, 0, 0, ATTENTION_PLAIN}};
+
+static int concerns(const struct attention_rule *rule, int capability, int32_t D)
+{
+    return (!rule->capability || rule->capability == capability) && (!rule->D || rule->D == D);
+}
 
 enum attention_engine attention_pick(const struct attention_rule *rule, int capability,
                                      const struct kern_attention *a)
 {
     int32_t length = a->N / (a->num_segments > 0 ? a->num_segments : 1);
-    while ((rule->capability && rule->capability != capability) || (rule->D && rule->D != a->D) ||
-           length < rule->length)
-        rule++;
+    while (!concerns(rule, capability, a->D) || length < rule->length) rule++;
     return rule->engine;
 }
 
@@ -95,14 +100,15 @@ static size_t scratch_behind(const struct device *d, const struct kern_attention
     return larger(needed, scratch_behind(d, a, engines[wish].behind));
 }
 
-/* Under ATTENTION_AUTO a call may be shorter than the one that was planned for, so every rule that
- * is left has a say; and while decoding fewer rows may follow. */
+/* Under ATTENTION_AUTO a call may be shorter than the one that was planned for, so every rule for
+ * such a device and head has a say; and while decoding fewer rows may follow. */
 size_t cuda_attention_scratch(const struct device *d, const struct kern_attention *a)
 {
     size_t most = a->first_row > 0 ? decode.scratch(d, a) : 0;
     if (d->attention != ATTENTION_AUTO) return larger(most, scratch_behind(d, a, d->attention));
     for (size_t i = 0; i < sizeof measured / sizeof *measured; i++)
-        most = larger(most, scratch_behind(d, a, measured[i].engine));
+        if (concerns(&measured[i], cuda_state(d)->capability, a->D))
+            most = larger(most, scratch_behind(d, a, measured[i].engine));
     return most;
 }
 

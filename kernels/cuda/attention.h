@@ -4,7 +4,8 @@
 
 #include "kernels/kernels.h"
 
-/* Takes calls on a device of this capability (90: sm_90; 0: any), over heads of D (0: any) and
+/* A row of the table that tools/attention-rules makes of results of tools/gpu-check. It takes calls
+ * on a device of this capability (90: sm_90; 0: any), over heads of D (0: any) and
  * segments that have `length` rows or more on average. */
 struct attention_rule {
     int capability;

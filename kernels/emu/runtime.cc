@@ -11,21 +11,31 @@
 #include <vector>
 
 #include "kernels/emu/block.h"
+#include "kernels/emu/strand.h"
 
 /* What a stream does next: work, or wait until `event` has been recorded `wanted` times. */
 struct task {
     std::function<void()> work;
     struct emu_event *event;
     uint64_t wanted;
+    char *order; /* TSan's token: what came before its being queued */
 };
+
+/* To TSan a stream is a thread, so that work of two streams, or of one and the host, on the same
+ * bytes without an event between is a race in whatever turns they come. Tokens go round. */
+enum { TOKENS = 64 };
 
 struct emu_stream {
     std::deque<struct task> queue;
+    struct emu::strand strand;
+    uint64_t queued;
+    char order[TOKENS], done;
 };
 
 struct emu_event {
     uint64_t asked, recorded;
     std::chrono::steady_clock::time_point when;
+    char order[TOKENS];
 };
 
 static std::vector<struct emu_stream *> streams;
@@ -41,9 +51,22 @@ static int can_run(const struct emu_stream *s)
 
 static void run_one(struct emu_stream *s)
 {
-    struct task t = s->queue.front();
+    struct task t = std::move(s->queue.front());
     s->queue.pop_front();
-    if (t.work) t.work();
+    emu::strand_run(&s->strand, [&] {
+        emu::fiber_order_acquire(t.order);
+        if (t.event) emu::fiber_order_acquire(&t.event->order[t.wanted % TOKENS]);
+        if (t.work) t.work();
+        t.work = nullptr;
+        emu::fiber_order_release(&s->done);
+    });
+}
+
+static void enqueue(struct emu_stream *s, std::function<void()> work, struct emu_event *event)
+{
+    char *order = &s->order[s->queued++ % TOKENS];
+    s->queue.push_back({std::move(work), event, event ? event->asked : 0, order});
+    emu::fiber_order_release(order);
 }
 
 /* Streams take turns, at random, until done() holds. */
@@ -60,12 +83,12 @@ static void run_until(const std::function<bool()> &done)
 void emu_enqueue(cudaStream_t s, std::function<void()> work)
 {
     if (!s) emu::fail("work for the default stream");
-    s->queue.push_back({std::move(work), NULL, 0});
+    enqueue(s, std::move(work), NULL);
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
 {
-    *out = new emu_stream;
+    *out = new emu_stream();
     streams.push_back(*out);
     return cudaSuccess;
 }
@@ -73,6 +96,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     run_until([s] { return s->queue.empty(); });
+    emu::fiber_order_acquire(&s->done);
     return cudaSuccess;
 }
 
@@ -82,13 +106,14 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
     cudaStreamSynchronize(s);
     for (size_t i = 0; i < streams.size(); i++)
         if (streams[i] == s) streams.erase(streams.begin() + (long)i--);
+    emu::strand_end(&s->strand);
     delete s;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 {
-    s->queue.push_back({NULL, e, e->asked});
+    enqueue(s, nullptr, e);
     return cudaSuccess;
 }
 
@@ -110,6 +135,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
     uint64_t now = ++e->asked;
     emu_enqueue(s, [e, now] {
         e->recorded = now;
+        emu::fiber_order_release(&e->order[now % TOKENS]);
         e->when = std::chrono::steady_clock::now();
     });
     return cudaSuccess;
@@ -124,6 +150,7 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     run_until([e] { return e->recorded >= e->asked; });
+    emu::fiber_order_acquire(&e->order[e->asked % TOKENS]);
     return cudaSuccess;
 }
 

@@ -85,14 +85,14 @@ extern "C" {
     X(hopper_back_by_one, "gradients on sm_90a", "a row sees one key too many", 0)            \
     X(values, "pairs of bf16, powers of two, short copies", NULL, 0)                          \
     X(streams, "two streams", NULL, 0)                                                        \
-    X(streams_no_event, "two streams", "one does not wait for the other", 0)                  \
-    X(streams_host, "two streams", "the host's buffer is used again too early", 0)            \
-    X(streams_early, "two streams", "the result is read before it is there", 0)               \
+    X(streams_no_event, "two streams", "one does not wait for the other", 1)                  \
+    X(streams_host, "two streams", "the host's buffer is used again too early", 1)            \
+    X(streams_early, "two streams", "the result is read before it is there", 1)               \
     X(copies, "numbers that wait on the host", NULL, 0)                                       \
-    X(copies_out_early, "numbers that wait on the host", "sent before they are made", 0)      \
-    X(copies_out_reused, "numbers that wait on the host", "their place is used too early", 0) \
-    X(copies_in_early, "numbers that wait on the host", "brought back too early", 0)          \
-    X(copies_in_read, "numbers that wait on the host", "read before they are back", 0)
+    X(copies_out_early, "numbers that wait on the host", "sent before they are made", 1)      \
+    X(copies_out_reused, "numbers that wait on the host", "their place is used too early", 1) \
+    X(copies_in_early, "numbers that wait on the host", "brought back too early", 1)          \
+    X(copies_in_read, "numbers that wait on the host", "read before they are back", 1)
 
 enum planted {
 #define X(name, what, fault, ordered) PLANTED_##name,

@@ -9,7 +9,7 @@
  * first_row, so decoding goes here too, but for few rows (attention_decode.cu).
  * Grid: tiles x KV, key head fastest; deterministic: a block goes over its keys in order.
  */
-#include "kernels/cuda/attention_flash.cuh"
+#include "kernels/cuda/attention_line.cuh"
 
 /* Of a thread's rows: the largest score, and this lane's part of the sum. Where all else fills 255
  * registers the sums lie in shared memory, row r at sums[r * THREADS]. */
@@ -60,6 +60,27 @@ DEVICE void take_softmax(struct softmax_state<S> &state, typename S::scores &sco
     }
 }
 
+/* Computes anew those of the warp's lines that a hidden NaN may have reached. broken[r]: bit l says
+ * what lane l knows of the row it holds. */
+template <class S>
+DEVICE void repair(const struct kern_attention &a, const struct line_group &group,
+                   const struct line_block &b, const uint32_t (&broken)[S::ROWS])
+{
+    __syncwarp(); /* behind what other lanes wrote there */
+    for (int i = 0; i < S::WARP_ROWS; i++) {
+        uint32_t known = 0;
+        UNROLL for (int r = 0; r < S::ROWS; r++) if (r == i / 8) known = broken[r];
+        if (!(known >> i % 8 * 4 & 1)) continue;
+        int32_t n = b.first + warp_id() * S::WARP_ROWS + i, row = row_of(group, n);
+        int32_t head = b.kv_head * group.size + n - row * group.size;
+        float o[S::D / WARP_SIZE];
+        compute_line<S::D>(o, a, b.segment, head, row);
+        struct bf16 *to = (struct bf16 *)a.o + (query_row(a, b) + row) * a.ldo + head * S::D;
+        for (int e = 0; e < S::D / WARP_SIZE; e++)
+            to[S::D / WARP_SIZE * lane_id() + e] = from_float<struct bf16>(o[e]);
+    }
+}
+
 /* Ends the sums, writes o and lse. `tile` is q's, of which the warp's own rows are no longer read
  * by others. */
 template <class S>
@@ -69,9 +90,12 @@ DEVICE void put_outputs(const struct kern_attention &a, const struct line_group 
 {
     size_t row = query_row(a, b);
     float factor[S::ROWS];
+    uint32_t broken[S::ROWS], any = 0;
     UNROLL for (int r = 0; r < S::ROWS; r++)
     {
         float sum = quad_sum(sum_of(state, r));
+        int known = is_broken(o[r / 2], r % 2) && row_held<S>(r) < b.count;
+        any |= broken[r] = __ballot_sync(ALL_LANES, known);
         int32_t n = b.first + row_held<S>(r), line = row_of(group, n);
         factor[r] = 1 / sum;
         if (a.lse && lane_id() % 4 == 0 && row_held<S>(r) < b.count)
@@ -81,6 +105,7 @@ DEVICE void put_outputs(const struct kern_attention &a, const struct line_group 
     __syncwarp(); /* all lanes have read q */
     put_rows<S, true>((struct bf16 *)a.o + row * a.ldo + (size_t)b.kv_head * group.size * S::D,
                       a.ldo, group, b.first, b.count, tile, o, factor);
+    if (any) repair<S>(a, group, b, broken);
 }
 
 template <class S>

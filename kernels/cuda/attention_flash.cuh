@@ -29,7 +29,8 @@
  *   Before each: a list of tiles, those with most work first, for ragged batches
  *   (attention_tiles.cu).
  *   Tiles that no row sees are never visited; only tiles at a border (causal, window, ragged end)
- *   are masked.
+ *   are masked. Lines that a NaN in a hidden row of v has reached are computed anew
+ *   (attention_line.cuh).
  *
  * Shared memory: rows of 2 D bytes; 16-byte chunk c of row r lies at c ^ (r % 8), so that eight
  * rows of a chunk (ldmatrix) and eight chunks of a row (cp.async) meet eight different groups of

@@ -191,44 +191,6 @@ template <class S> DEVICE void scale_sums(typename S::sums &o, const struct soft
 
 /* --- a consumer: the end --- */
 
-/* o of a line, key by key, in the lanes' columns D/32 lane and on; nothing else of it is in order.
- */
-template <class S>
-DEVICE void compute_line(float (&o)[S::D / WARP_SIZE], const struct kern_attention &a,
-                         const struct line_block &b, int32_t head, int32_t row)
-{
-    enum { EACH = S::D / WARP_SIZE };
-    int32_t mine = EACH * lane_id(), position = b.low + row;
-    float q[EACH], top = -INFINITY, sum = 0;
-    const struct bf16 *from = (const struct bf16 *)a.q + mine + head * S::D +
-                              (size_t)(b.segment.start + b.first + row) * a.ldq;
-    for (int i = 0; i < EACH; i++) q[i] = to_float(from[i]) * a.scale * LOG2_E, o[i] = 0;
-    for (int which = 0; which < SPANS; which++) {
-        struct key_span span = span_of(b.segment, which, a.window, position, position);
-        for (int32_t j = span.begin; j < span.end; j++) {
-            size_t at = (size_t)(span.row + j), column = (size_t)(b.kv_head * S::D + mine);
-            const struct bf16 *k = (const struct bf16 *)a.k + at * a.ldk + column;
-            const struct bf16 *v = (const struct bf16 *)a.v + at * a.ldv + column;
-            float score = 0, most, keep, p;
-            for (int i = 0; i < EACH; i++) score += q[i] * to_float(k[i]);
-            score = warp_sum(score);
-            most = fmaxf(top, score);
-            keep = power_of_2(top - most), p = power_of_2(score - most);
-            top = most, sum = sum * keep + p;
-            for (int i = 0; i < EACH; i++) o[i] = o[i] * keep + p * to_float(v[i]);
-        }
-    }
-    for (int i = 0; i < EACH; i++) o[i] /= sum;
-}
-
-/* Whether a NaN, or an infinity, is among o's columns of a line, seen by its four lanes. */
-template <class S> DEVICE int is_broken(const typename S::sums &o, int half)
-{
-    float sum = 0;
-    UNROLL for (int c = 0; c < S::D / 8; c++) sum += 0 * o[c][2 * half] + 0 * o[c][2 * half + 1];
-    return quad_sum(sum) != 0;
-}
-
 /* Computes anew those of the warp's lines that a hidden NaN may have reached. `broken`: bit l of
  * [half] says what lane l knows. */
 template <class S>
@@ -240,7 +202,8 @@ DEVICE void repair(unsigned char *tile, const struct kern_attention &a,
         int32_t n = warp_id() * 16 + i, row = n % pack.rows;
         if (!((i < 8 ? broken[0] : broken[1]) >> i % 8 * 4 & 1)) continue;
         float o[S::D / WARP_SIZE];
-        compute_line<S>(o, a, block->lines, block->head + n / pack.rows, row);
+        compute_line<S::D>(o, a, block->lines.segment, block->head + n / pack.rows,
+                           block->lines.first + row);
         for (int e = 0; e < S::D / WARP_SIZE; e++) {
             int column = S::D / WARP_SIZE * lane_id() + e;
             ((struct bf16 *)(tile + column / 64 * S::STAY_PANEL +
@@ -271,7 +234,7 @@ DEVICE void put_lines(const struct kern_attention &a, const struct hopper_pack &
         UNROLL for (int c = 0; c < S::D / 8; c++) *
             (uint32_t *)(tile + c / 8 * S::STAY_PANEL + panel_chunk(n, c % 8) + lane_id() % 4 * 4) =
             bf16_pair(o[c][2 * half] * factor, o[c][2 * half + 1] * factor);
-        broken[half] = __ballot_sync(ALL_LANES, is_broken<S>(o, half) && at < b.count);
+        broken[half] = __ballot_sync(ALL_LANES, is_broken(o, half) && at < b.count);
     }
     __syncwarp();
     if (broken[0] | broken[1]) repair<S>(tile, a, pack, block, broken);

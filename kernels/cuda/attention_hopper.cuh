@@ -27,11 +27,10 @@
  *
  *   A stage of K is free when p is there, one of V when o is: an arrival of each consumer's warp.
  *
- * Hidden keys. Masks go by position, at tiles on a border alone (causal, window, ragged end). A
- * probability of 0 does not hide a NaN in v: 0 NaN = NaN. Rows below a segment's end, another's or
- * nobody's, never come in: the copy puts zeros there (tensor_map.h). Rows that some of a tile's
- * lines see and others do not, do come in; where one holds a NaN, the others end as NaN too, and
- * are computed anew, key by key (repair). Their lse needs no repair: scores are hidden by choosing.
+ * Hidden keys. Masks go by position, at tiles on a border alone (causal, window, ragged end). Rows
+ * below a segment's end, another's or nobody's, never come in: the copy puts zeros there
+ * (tensor_map.h). Lines that a NaN in a hidden row of v has reached are computed anew
+ * (attention_line.cuh); their lse needs no repair: scores are hidden by choosing.
  *
  * Shared memory: q, then stages of k, then of v, all in panels of 64 columns (hopper.cuh), then
  * struct hopper_block. o goes out by way of q's place.
@@ -52,7 +51,7 @@
 #ifndef CRIA_KERNELS_CUDA_ATTENTION_HOPPER_CUH
 #define CRIA_KERNELS_CUDA_ATTENTION_HOPPER_CUH
 
-#include "kernels/cuda/attention_flash.cuh"
+#include "kernels/cuda/attention_line.cuh"
 #include "kernels/cuda/hopper.cuh"
 
 /* A kernel's sizes. D columns; GROUPS consumers; C keys a step; registers that a thread of the

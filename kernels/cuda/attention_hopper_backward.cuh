@@ -15,9 +15,12 @@
  * 2^30 / b or less. So a part is off by at most b 2^-30, while ds, which comes in bf16 of a
  * difference that is off by 2^-9 of its terms, is off by far more (tests/emu/planted_flash.cu: dq
  * is off plain sums by 2.927e-3, by either kernel). NaN and infinity in the inputs
- * make the line's power NaN, and so dq. Deterministic, at the price of an unordered sum: one
- * conversion an element, no block waits for another, and there is nothing for `deterministic:
- * false` to win.
+ * make the line's power NaN, and so dq. Deterministic, at the price of an unordered sum: no block
+ * waits for another. So there is no way round it that `deterministic: false` could choose. Sums in
+ * fp32 would save a multiplication and a conversion an element (of a step's 2560 clocks 512 in a
+ * unit that is idle otherwise, under the other warpgroup's products) and hopper_key_sizes (k and v
+ * read once more), and put a second kernel beside this one whose bits depend on the order of
+ * blocks: to be built where a device's profile shows that time.
  *
  * Data flow
  *   lines      tiles of lines by segment; where a segment's tiles begin

@@ -18,7 +18,7 @@ DEVICE size_t query_row(const struct kern_attention &a, const struct segment &s,
 }
 
 template <class T, int NC>
-__global__ void __launch_bounds__(plain<NC>::THREADS)
+__global__ void __launch_bounds__(plain<NC>::THREADS, plain<NC>::BLOCKS)
     attention_rows(struct kern_attention a, const struct attention_tile *tiles)
 {
     constexpr int R = plain<NC>::R;
@@ -62,9 +62,9 @@ __global__ void __launch_bounds__(plain<NC>::THREADS)
             sum *= keep;
             UNROLL for (int i = 0; i < R / 4; i++)
             {
-                p[i] = expf(p[i] - base);
-                sum += p[i];
-                mine[part + 4 * i] = p[i];
+                float weight = expf(p[i] - base);
+                sum += weight;
+                mine[part + 4 * i] = p[i] == -INFINITY ? hidden_weight() : weight;
             }
             UNROLL for (int i = 0; i < NC; i++) o[i] *= keep;
             __syncthreads();

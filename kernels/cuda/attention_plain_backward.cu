@@ -31,8 +31,8 @@ __global__ void __launch_bounds__(DELTA_THREADS)
 /* ds of one pair, and p, from the scaled score and dp. */
 DEVICE float score_gradient(float *p, int seen, float score, float dp, float lse, float delta)
 {
-    *p = seen ? expf(score - lse) : 0;
-    return seen ? *p * (dp - delta) : 0;
+    *p = seen ? expf(score - lse) : hidden_weight();
+    return seen ? *p * (dp - delta) : hidden_weight();
 }
 
 template <class T, int NC>

@@ -128,6 +128,12 @@ const struct op_case op_cases[] = {
     {OP_adamw_8bit, .N = 256},
     {OP_adamw_8bit, .N = 9001},
     {OP_adamw_8bit, .N = 40960},
+    /* what is hidden is no number */
+    {OP_attention, .H = 4, .KV = 2, .D = 64, .cut = CUT_RAGGED, .nan = 1, .pad = 8},
+    {OP_attention, .H = 3, .KV = 1, .D = 128, .cut = CUT_SHARED, .nan = 1, .window = 64},
+    {OP_attention, .N = 70, .H = 2, .KV = 1, .D = 128, .cut = CUT_DECODE, .nan = 1},
+    {OP_attention, .H = 2, .KV = 1, .D = 20, .cut = CUT_RAGGED, .nan = 2, .window = 30},
+    {OP_attention, .H = 2, .KV = 1, .D = 96, .cut = CUT_SHARED, .nan = 2, .pad = 1},
 };
 
 const int num_op_cases = sizeof op_cases / sizeof *op_cases;

@@ -198,7 +198,7 @@ static void lora_device(struct device *d, struct op_run *r, void *scratch)
 static void attention_declare(struct op_run *r)
 {
     const struct op_case *c = r->c;
-    int32_t q = c->H * c->D, kv = c->KV * c->D, train = c->cut != CUT_DECODE;
+    int32_t q = c->H * c->D, kv = c->KV * c->D, train = c->cut != CUT_DECODE && !c->nan;
     add(r, "q", OP_IN, r->n.rows, q, 1, train ? ATT_DQ : -1);
     add(r, "k", OP_IN, r->n.key_rows, kv, 1, train ? ATT_DK : -1);
     add(r, "v", OP_IN, r->n.key_rows, kv, 1, train ? ATT_DV : -1);
@@ -249,7 +249,7 @@ static void attention_device(struct device *d, struct op_run *r, void *scratch)
         ld(r, ATT_DQ), ld(r, ATT_DK), ld(r, ATT_DV),
     };
     d->k->attention_forward(d, &a, scratch);
-    if (r->c->cut != CUT_DECODE) d->k->attention_backward(d, &a, &g, scratch);
+    if (r->c->cut != CUT_DECODE && r->c->nan != 1) d->k->attention_backward(d, &a, &g, scratch);
 }
 
 /* --- swiglu --- */

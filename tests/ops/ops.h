@@ -9,8 +9,8 @@
  * Tolerance, for every buffer that is not an input, with norms over the buffer:
  *   |device - fp64| <= 2 |naive fp32 - fp64| + floor |fp64|
  * On a device of fp32 floor = 2e-7 (two roundings). On one of bf16 all copies start from the same
- * rounded values, and floor is the op's own, below. One rounding to bf16 costs at most 3.9e-3
- * in a value and about 1.7e-3 in the norm.
+ * rounded values, and floor is the op's own, below. What is finite on one side is on the other. One
+ * rounding to bf16 costs at most 3.9e-3 in a value and about 1.7e-3 in the norm.
  */
 #ifndef CRIA_TESTS_OPS_OPS_H
 #define CRIA_TESTS_OPS_OPS_H
@@ -61,6 +61,8 @@ struct op_case {
     int picked;                         /* head: so many rows have one, 1, 4, 7, ...; 0: all */
     int extras;                         /* head: entropy and sum_p2 */
     float spread;                       /* head: w is this times as large; 0: 1 */
+    int nan;                            /* attention: some keys and values are no numbers; 1: and
+                                           only the forward pass is run, 2: gradients too */
     float max_norm;
 };
 

@@ -28,7 +28,8 @@ static int concerns(const struct op_setting *s, const struct op_case *c)
 {
     if (s->attention <= ATTENTION_PLAIN) return 1;
     if (c->op != OP_attention || c->pad % 8) return 0;
-    return s->attention == ATTENTION_CUDNN ? c->D % 8 == 0 : c->D == 64 || c->D == 128;
+    if (s->attention == ATTENTION_CUDNN) return c->D % 8 == 0 && !c->nan;
+    return c->D == 64 || c->D == 128;
 }
 
 /* Whether case i is asked for: all are, or $CRIA_OP_CASES lists the ops, with commas, and

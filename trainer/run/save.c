@@ -1,31 +1,22 @@
 #include "run/save.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "ckpt/commit.h"
-#include "ckpt/fingerprint.h"
 #include "ckpt/peft.h"
 #include "ckpt/trainer_state.h"
+#include "run/identity.h"
 #include "run/metrics.h"
+#include "run/output.h"
 #include "run/products.h"
-#include "run/report.h"
 #include "run/sidecar.h"
-#include "run/step_profile.h"
-#include "run/tensorboard.h"
-#include "run/trace_file.h"
 #include "run/weights.h"
 
 #define STATE_FILE "state.safetensors"
-#define RESOLVED_FILE "config.resolved.yaml"
-#define METRICS_FILE "metrics.jsonl"
-#define BASE_DIR "base" /* in output_dir: the base with a larger vocabulary */
 
 /* --- what a directory holds --- */
 
@@ -195,103 +186,12 @@ static enum status save_all(struct session *s, const char *dir, struct err *e)
     return save_trainer_state(s, dir, e);
 }
 
-/* --- what must match for a run to go on as if it had never stopped --- */
-
-#define SET(key, ...) TRY(fingerprint_set(f, e, key, __VA_ARGS__))
-
-static enum status fingerprint_machine(struct session *s, struct fingerprint *f, struct err *e)
-{
-    char machine[256];
-    s->engine.device.k->describe(&s->engine.device, machine, sizeof machine);
-    SET("device", "%s", machine);
-    SET("base_weights", "%s", s->engine.base_hash);
-    SET("dataset", "%s", store_info(s->store)->content_hash);
-    SET("tokenizer", "%s", tokenizer_hash(s->tokenizer));
-    return OK;
-}
-
-/* What the loss of preferences depends on, key by key as the resolved config has it. */
-static enum status fingerprint_preferences(struct session *s, struct fingerprint *f, struct err *e)
-{
-    static const enum config_key keys[] = {
-        KEY_stage,          KEY_loss_type,         KEY_loss_weights,
-        KEY_beta,           KEY_label_smoothing,   KEY_f_divergence_type,
-        KEY_ld_alpha,       KEY_use_weighting,     KEY_f_alpha_divergence_coef,
-        KEY_cpo_alpha,      KEY_simpo_gamma,       KEY_desirable_weight,
-        KEY_prefix_sharing, KEY_undesirable_weight};
-    enum status status = OK;
-    for (size_t i = 0; !status && i < sizeof keys / sizeof *keys; i++) {
-        struct buf text;
-        buf_init(&text, 1 << 12);
-        status = config_value_text(s->config, keys[i], &text);
-        if (status)
-            err_set(e, status, "no memory for the fingerprint");
-        else
-            status = fingerprint_set(f, e, config_name(keys[i]), "%s", text.data);
-        buf_free(&text);
-    }
-    if (!status) status = fingerprint_set(f, e, "reference", "%s", s->reference_hash);
-    return status;
-}
-
-static enum status fingerprint_config(struct session *s, struct fingerprint *f, struct err *e)
-{
-    const struct config *c = s->config;
-    char mixture[HASH_HEX_SIZE];
-    SET("finetuning", "%s", config_word(c, KEY_finetuning));
-    SET("seed", "%lld", (long long)c->seed);
-    SET("max_length", "%lld", (long long)c->max_length);
-    SET("packing", "%d", c->packing);
-    SET("val_size", "%.17g", c->val_size);
-    SET("order", "%s", config_word(c, KEY_order));
-    TRY(mixture_hash(&s->mix, mixture, e));
-    SET("mixture", "%s", mixture);
-    SET("per_device_train_batch_size", "%lld", (long long)c->per_device_train_batch_size);
-    SET("gradient_accumulation_steps", "%lld", (long long)c->gradient_accumulation_steps);
-    SET("loss_reduction", "%s", config_word(c, KEY_loss_reduction));
-    SET("total_steps", "%lld", (long long)s->total_steps);
-    SET("learning_rate", "%.17g", c->learning_rate);
-    SET("lr_scheduler_type", "%s", config_word(c, KEY_lr_scheduler_type));
-    SET("warmup_steps", "%.17g", c->warmup_steps);
-    SET("min_lr_rate", "%.17g", c->min_lr_rate);
-    SET("weight_decay", "%.17g", c->weight_decay);
-    SET("max_grad_norm", "%.17g", c->max_grad_norm);
-    SET("adam", "%.17g %.17g %.17g%s", c->adam_beta1, c->adam_beta2, c->adam_epsilon,
-        c->optim == CONFIG_OPTIM_ADAMW_8BIT ? " 8bit" : "");
-    if (s->aligns) TRY(fingerprint_preferences(s, f, e));
-    if (!s->engine.has_lora) return OK;
-    SET("lora", "r %d alpha %.17g dropout %.17g rslora %d", (int)s->lora.r, s->lora.alpha,
-        s->lora.dropout, s->lora.rslora);
-    return OK;
-}
-
-/* Only where there are any. */
-static enum status fingerprint_tokens(struct session *s, struct fingerprint *f, struct err *e)
-{
-    char hash[HASH_HEX_SIZE];
-    if (!s->num_trained_tokens) return OK;
-    struct hasher *h = hasher_create();
-    if (!h) return err_set(e, ERR_MEMORY, "no memory for the fingerprint");
-    hasher_bytes(h, s->trained_tokens, s->num_trained_tokens * sizeof *s->trained_tokens);
-    hasher_hex(h, hash);
-    hasher_destroy(h);
-    SET("trained_tokens", "%zu: %s", s->num_trained_tokens, hash);
-    return OK;
-}
-
-static enum status fingerprint_make(struct session *s, struct fingerprint *f, struct err *e)
-{
-    TRY(fingerprint_machine(s, f, e));
-    TRY(fingerprint_tokens(s, f, e));
-    return fingerprint_config(s, f, e);
-}
-
 static enum status save_fingerprint(struct session *s, const char *dir, struct err *e)
 {
     char path[IO_PATH_MAX];
     struct fingerprint f = {0};
     enum status status = io_join(path, sizeof path, dir, FINGERPRINT_FILE, e);
-    if (!status) status = fingerprint_make(s, &f, e);
+    if (!status) status = identity_make(s, &f, e);
     if (!status && !(f.state = json_object()))
         status = err_set(e, ERR_MEMORY, "no memory for the run's state");
     if (!status) status = guard_to_json(&s->guard, f.state, e);
@@ -304,13 +204,6 @@ static enum status save_fingerprint(struct session *s, const char *dir, struct e
 
 /* --- the verbs of this file --- */
 
-static int has_file(const char *dir, const char *name)
-{
-    char path[IO_PATH_MAX];
-    struct err ignored = {0};
-    return !io_join(path, sizeof path, dir, name, &ignored) && io_exists(path);
-}
-
 /* output_dir/base, once: adapters of tokens that the given base has no rows for refer to it. */
 static enum status save_base(struct session *s, struct err *e)
 {
@@ -318,7 +211,7 @@ static enum status save_base(struct session *s, struct err *e)
     char dir[IO_PATH_MAX];
     if (!s->new_tokens.base_vocab || !s->engine.has_lora) return OK;
     TRY(base_path(s, dir, sizeof dir, e));
-    if (has_file(dir, "cria.json")) return OK;
+    if (output_has_file(dir, "cria.json")) return OK;
     TRY(commit_begin(&c, s->config->output_dir, BASE_DIR, e));
     enum status status = save_model(s, c.aside, e);
     if (!status) status = save_sidecar(s, c.aside, e);
@@ -402,7 +295,7 @@ static enum status check_fingerprint(struct session *s, struct err *e)
     char path[IO_PATH_MAX];
     struct fingerprint f = {0};
     TRY(io_join(path, sizeof path, s->resume, FINGERPRINT_FILE, e));
-    enum status status = fingerprint_make(s, &f, e);
+    enum status status = identity_make(s, &f, e);
     if (!status) status = fingerprint_check(&f, path, e);
     fingerprint_free(&f);
     if (status == ERR_CONFIG)
@@ -482,125 +375,4 @@ enum status save_resume(struct session *s, struct err *e)
         err_hint(e, "there is no earlier one; overwrite_output_dir=true starts anew without "
                     "resume_from_checkpoint");
     return status;
-}
-
-static int holds_something(const char *dir)
-{
-    int entries = 0;
-    struct dirent *d;
-    DIR *handle = opendir(dir);
-    while (handle && (d = readdir(handle))) entries += d->d_name[0] != '.';
-    if (handle) closedir(handle);
-    return entries > 0;
-}
-
-static enum status find_checkpoint(struct session *s, struct err *e)
-{
-    const char *resume = s->config->resume_from_checkpoint;
-    int64_t step = -1;
-    if (!resume) return OK;
-    if (strcmp(resume, "auto")) {
-        if (!io_is_dir(resume)) {
-            config_fail(s->config, KEY_resume_from_checkpoint, e, "no directory %s", resume);
-            return err_hint(e, "auto takes the newest checkpoint in output_dir, if there is one");
-        }
-        snprintf(s->resume, sizeof s->resume, "%s", resume);
-        return OK;
-    }
-    TRY(commit_recover(s->config->output_dir, e));
-    TRY(commit_newest(s->config->output_dir, &step, e));
-    return step < 0 ? OK : commit_path(s->resume, sizeof s->resume, s->config->output_dir, step, e);
-}
-
-/* What a run leaves in output_dir beside checkpoints; all else is not ours to remove. */
-static const char *const left_by_a_run[] = {
-    PEFT_CONFIG_FILE,
-    "adapter_model.safetensors",
-    "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "cria.json",
-    TRAINER_STATE_FILE,
-    METRICS_FILE,
-    RESOLVED_FILE,
-    REPORT_FILE,
-    ANSWERS_FILE,
-    STEP_PROFILE_FILE,
-    TRACE_FILE,
-};
-
-/* The event files of a run, and their directory if nothing else is in it. */
-static enum status remove_events(const char *output_dir, struct err *e)
-{
-    char dir[IO_PATH_MAX], path[IO_PATH_MAX];
-    struct dirent *d;
-    TRY(io_join(dir, sizeof dir, output_dir, TENSORBOARD_DIR, e));
-    DIR *handle = opendir(dir);
-    enum status status = OK;
-    while (!status && handle && (d = readdir(handle))) {
-        if (strncmp(d->d_name, TENSORBOARD_PREFIX, strlen(TENSORBOARD_PREFIX))) continue;
-        status = io_join(path, sizeof path, dir, d->d_name, e);
-        if (!status && unlink(path)) status = err_errno(e, "%s", path);
-    }
-    if (handle) closedir(handle);
-    if (handle && !status) rmdir(dir); /* not empty: others keep something there */
-    return status;
-}
-
-static enum status remove_run(const char *dir, struct err *e)
-{
-    int64_t *steps = NULL;
-    size_t n;
-    char path[IO_PATH_MAX];
-    TRY(commit_recover(dir, e));
-    enum status status = commit_list(dir, &steps, &n, e);
-    for (size_t i = 0; !status && i < n; i++) {
-        status = commit_path(path, sizeof path, dir, steps[i], e);
-        if (!status) status = io_remove_tree(path, e);
-    }
-    mem_free(steps);
-    if (!status) status = io_join(path, sizeof path, dir, BASE_DIR, e);
-    if (!status && has_file(path, "cria.json")) status = io_remove_tree(path, e);
-    if (!status) status = remove_events(dir, e);
-    for (size_t i = 0; !status && i < sizeof left_by_a_run / sizeof *left_by_a_run; i++) {
-        status = io_join(path, sizeof path, dir, left_by_a_run[i], e);
-        if (!status && unlink(path) && errno != ENOENT) status = err_errno(e, "%s", path);
-    }
-    return status;
-}
-
-/* A run began here and did not end: the first file it writes is there, the last is not. */
-static int is_unfinished(const char *dir)
-{
-    return (has_file(dir, RESOLVED_FILE) || has_file(dir, RESOLVED_FILE ".tmp")) &&
-           !has_file(dir, TRAINER_STATE_FILE);
-}
-
-enum status save_check_output(struct session *s, struct err *e)
-{
-    const struct config *c = s->config;
-    if (io_same(c->output_dir, c->model_name_or_path)) {
-        config_fail(c, KEY_output_dir, e, "%s is the base model's own directory", c->output_dir);
-        return err_hint(e, "give a directory of its own to the run");
-    }
-    if (io_exists(c->output_dir) && !io_is_dir(c->output_dir)) {
-        config_fail(c, KEY_output_dir, e, "%s is a file", c->output_dir);
-        return err_hint(e, "give a directory; it is made if it is not there");
-    }
-    TRY(find_checkpoint(s, e));
-    if (s->resume[0] || !holds_something(c->output_dir)) return OK;
-    if (c->overwrite_output_dir) return OK;
-    if (c->resume_from_checkpoint && is_unfinished(c->output_dir)) return OK;
-    config_fail(c, KEY_output_dir, e, "%s is not empty", c->output_dir);
-    return err_hint(e, "resume_from_checkpoint: auto goes on with it, overwrite_output_dir: true "
-                       "removes it, another output_dir leaves it alone");
-}
-
-enum status save_clear_output(struct session *s, struct err *e)
-{
-    const struct config *c = s->config;
-    if (s->resume[0] || !holds_something(c->output_dir)) return OK;
-    if (!c->overwrite_output_dir)
-        log_notice("%s has no checkpoint yet: the run starts anew", c->output_dir);
-    return remove_run(c->output_dir, e);
 }

@@ -36,13 +36,4 @@ MUST_CHECK enum status save_tolerate(const struct session *s, enum status status
  * file is named, and the checkpoint before it, if any. */
 MUST_CHECK enum status save_resume(struct session *s, struct err *e);
 
-/* ERR_CONFIG if output_dir holds an earlier run that is neither resumed nor to be overwritten.
- * Finds the checkpoint for s->resume; `auto` also takes a run that ended before its first
- * checkpoint, which then starts anew. */
-MUST_CHECK enum status save_check_output(struct session *s, struct err *e);
-
-/* Removes what such a run, or with overwrite_output_dir any, left there, when nothing can refuse
- * the new one any more. ERR_IO. */
-MUST_CHECK enum status save_clear_output(struct session *s, struct err *e);
-
 #endif

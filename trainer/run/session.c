@@ -12,6 +12,7 @@
 #include "run/preference_config.h"
 #include "run/recompute.h"
 #include "run/save.h"
+#include "run/output.h"
 #include "run/saver.h"
 #include "run/starting.h"
 #include "run/trained_tokens.h"
@@ -405,7 +406,7 @@ enum status session_prepare(struct session *s, const struct config *config,
     TRY(open_model(s, e));
     memory_note_peak(&s->memory, before);
     memory_take(&s->memory, MEMORY_tokenizer);
-    if (purpose == SESSION_TRAIN) TRY(save_check_output(s, e));
+    if (purpose == SESSION_TRAIN) TRY(output_check(s, e));
     TRY(open_data(s, watcher, e));
     TRY(preflight_run(&s->preflight, s, e));
     memory_take(&s->memory, MEMORY_dataset);
@@ -431,7 +432,7 @@ enum status session_start(struct session *s, struct err *e)
     TRY(choose_recompute(s, e)); /* there may be less left by now */
     TRY(say_recompute(s, e));
     TRY(plan_check(s, e));
-    TRY(save_clear_output(s, e));
+    TRY(output_clear(s, e));
     TRY(engine_allocate(&s->engine, e));
     TRY(starting_load(s, e));
     return s->resume[0] ? save_resume(s, e) : OK;

@@ -196,7 +196,7 @@ struct kern_span {
     double began, seconds; /* began: as clock_seconds counts, as nearly as the clocks can be set */
 };
 
-enum { KERN_ANSWERS = 4 };
+enum { KERN_ANSWERS = 4, KERN_COPY_MARKS = 32 };
 
 /* A kind of dense product and the algorithm that a library's rule gives it, a line of text each. */
 struct kern_product {
@@ -244,6 +244,13 @@ struct kernels {
     void (*copy_out)(struct device *d, void *host_to, const void *from, size_t bytes);
     void (*copy_in)(struct device *d, void *to, const void *host_from, size_t bytes);
     void (*copy_wait)(struct device *d);
+    /* Marks the copies begun so far, by a number below KERN_COPY_MARKS (optional); copy_until waits
+     * on the host until those marked last by it are over. */
+    void (*copy_mark)(struct device *d, int mark);
+    void (*copy_until)(struct device *d, int mark);
+    /* to [n] of the device's type = from [n] of fp32, both on the device (optional, goes with
+     * copy_mark). */
+    void (*cast)(struct device *d, void *to, const float *from, size_t n);
     /* *id (of the device) = the token drawn from logits [V] of the device's type, as
      * kernels/sampling.h has it; -1: one of them is not a number. */
     void (*sample)(struct device *d, int32_t *id, const void *logits, int32_t V,

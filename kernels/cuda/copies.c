@@ -15,6 +15,8 @@ enum status cuda_copies_open(struct cuda_copies *c, struct err *e)
 {
     cudaError_t error = cudaEventCreateWithFlags(&c->ready, cudaEventDisableTiming);
     if (!error) error = cudaEventCreateWithFlags(&c->copied, cudaEventDisableTiming);
+    for (int i = 0; i < KERN_COPY_MARKS && !error; i++)
+        error = cudaEventCreateWithFlags(&c->marks[i], cudaEventDisableTiming);
     if (!error) return OK;
     return err_set(e, ERR_DEVICE, "no events for copies: %s", cudaGetErrorString(error));
 }
@@ -23,7 +25,9 @@ void cuda_copies_close(struct cuda_copies *c)
 {
     if (c->ready) cudaEventDestroy(c->ready);
     if (c->copied) cudaEventDestroy(c->copied);
-    c->ready = c->copied = NULL;
+    for (int i = 0; i < KERN_COPY_MARKS; i++)
+        if (c->marks[i]) cudaEventDestroy(c->marks[i]);
+    *c = (struct cuda_copies){0};
 }
 
 enum status cuda_host_alloc(struct device *d, size_t bytes, void **out, struct err *e)
@@ -72,4 +76,15 @@ void cuda_copy_wait(struct device *d)
 {
     struct cuda_state *s = cuda_state(d);
     cuda_note(d, cudaStreamWaitEvent(s->compute, s->copies.copied, 0), "copies");
+}
+
+void cuda_copy_mark(struct device *d, int mark)
+{
+    struct cuda_state *s = cuda_state(d);
+    cuda_note(d, cudaEventRecord(s->copies.marks[mark], s->copy), "copies");
+}
+
+void cuda_copy_until(struct device *d, int mark)
+{
+    cuda_note(d, cudaEventSynchronize(cuda_state(d)->copies.marks[mark]), "copies");
 }

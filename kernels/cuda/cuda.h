@@ -42,8 +42,9 @@ struct cuda_staging {
 };
 
 struct cuda_copies {
-    cudaEvent_t ready;  /* compute has come so far that the last copy may begin */
-    cudaEvent_t copied; /* all copies begun so far are over */
+    cudaEvent_t ready;                  /* compute has come so far that the last copy may begin */
+    cudaEvent_t copied;                 /* all copies begun so far are over */
+    cudaEvent_t marks[KERN_COPY_MARKS]; /* those before copy_mark are */
 };
 
 /* What is on its way to the host, in pinned memory of its own. */
@@ -105,6 +106,8 @@ void cuda_host_release(struct device *d, void *p, size_t bytes);
 void cuda_copy_out(struct device *d, void *to, const void *from, size_t bytes);
 void cuda_copy_in(struct device *d, void *to, const void *from, size_t bytes);
 void cuda_copy_wait(struct device *d);
+void cuda_copy_mark(struct device *d, int mark);
+void cuda_copy_until(struct device *d, int mark);
 
 /* --- trace.c: where the device's time goes; contracts of the first four in kernels.h --- */
 enum status cuda_trace(struct device *d, int on, struct err *e);

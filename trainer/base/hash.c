@@ -60,6 +60,15 @@ void hasher_hex(const struct hasher *h, char out[HASH_HEX_SIZE])
     to_hex(XXH3_128bits_digest(h->state), out);
 }
 
+void hasher_digest(const struct hasher *h, uint64_t out[2])
+{
+    XXH128_hash_t v = XXH3_128bits_digest(h->state);
+    out[0] = v.low64;
+    out[1] = v.high64;
+}
+
+void hasher_reset(struct hasher *h) { XXH3_128bits_reset(h->state); }
+
 void hash_hex(const void *p, size_t n, char out[HASH_HEX_SIZE]) { to_hex(XXH3_128bits(p, n), out); }
 
 uint64_t hash_name(const char *name) { return XXH3_64bits(name, strlen(name)); }

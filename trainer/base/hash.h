@@ -22,6 +22,8 @@ void hasher_bytes(struct hasher *h, const void *p, size_t n);
 void hasher_u64(struct hasher *h, uint64_t v); /* little endian */
 void hasher_string(struct hasher *h, const char *s);
 void hasher_hex(const struct hasher *h, char out[HASH_HEX_SIZE]); /* of all fed so far */
+void hasher_digest(const struct hasher *h, uint64_t out[2]);      /* the same, low half first */
+void hasher_reset(struct hasher *h);                              /* as if just created */
 
 /* Of one block, in hex. */
 void hash_hex(const void *p, size_t n, char out[HASH_HEX_SIZE]);

@@ -40,5 +40,15 @@ static void reference(void *context, int64_t done, int64_t all)
                   progress_time(rate * (double)(all - done), left));
 }
 
-const struct dataset_watcher watch_preparing = {NULL, progress, prepared, reference};
-const struct dataset_watcher watch_preparing_quietly = {NULL, progress, NULL, reference};
+static void weights(void *context, uint64_t done, uint64_t all, double seconds)
+{
+    char left[16];
+    double share = all ? (double)done / (double)all : 1;
+    (void)context;
+    progress_show("weights  %.1f of %.1f GB  %.2f GB/s  %s left", (double)done / 1e9,
+                  (double)all / 1e9, (double)done / 1e9 / seconds,
+                  progress_time(share > 0 ? seconds * (1 - share) / share : 0, left));
+}
+
+const struct dataset_watcher watch_preparing = {NULL, progress, prepared, reference, weights};
+const struct dataset_watcher watch_preparing_quietly = {NULL, progress, NULL, reference, weights};

@@ -19,6 +19,8 @@ struct dataset_watcher {
     void (*prepared)(void *context, const struct prepare_report *report, const char *path);
     void (*reference)(void *context, int64_t done, int64_t all); /* records the reference model has
                                                                     been run over; NULL: nobody */
+    /* bytes of weights read, when that takes long; NULL: nobody */
+    void (*weights)(void *context, uint64_t done, uint64_t all, double seconds);
 };
 
 struct dataset_request {

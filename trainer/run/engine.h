@@ -54,6 +54,9 @@ struct engine_options {
     int32_t positions;   /* rotary table: one more than the highest position */
     int32_t cache_rows;  /* decoding: capacity of the key-value cache; 0: no decoding */
     int32_t decode_rows; /* decoding: most tokens given at once */
+    /* How far a load of weights is that takes long; NULL: nobody. */
+    void (*loading)(void *context, uint64_t done, uint64_t all, double seconds);
+    void *loading_context;
 };
 
 /* Bytes of the three arenas, and of the host's memory where block inputs wait. */
@@ -70,7 +73,7 @@ struct engine {
     int has_lora;
     struct token_rows rows;        /* tokens trained one by one */
     struct frozen reference;       /* where it differs from the policy */
-    char base_hash[HASH_HEX_SIZE]; /* of the base weights as loaded; empty: none were */
+    char base_hash[HASH_HEX_SIZE]; /* of the base's files (weights.h); empty: none were */
     struct tape *tape;
     struct tape_plan train_plan, eval_plan, reference_plan, decode_plan;
     struct engine_memory memory;

@@ -7,7 +7,7 @@ static enum status identity_machine(struct session *s, struct fingerprint *f, st
     char machine[256];
     s->engine.device.k->describe(&s->engine.device, machine, sizeof machine);
     SET("device", "%s", machine);
-    SET("base_weights", "%s", s->engine.base_hash);
+    SET("base_files", "%s", s->engine.base_hash);
     SET("dataset", "%s", store_info(s->store)->content_hash);
     SET("tokenizer", "%s", tokenizer_hash(s->tokenizer));
     return OK;

@@ -261,7 +261,9 @@ static enum status lay_out(struct session *s, struct err *e)
                                .reference = starting_reference(s),
                                .reference_in_place = c->precompute_ref_log_probs,
                                .positions = (int32_t)c->max_length,
-                               .base_vocab = s->new_tokens.base_vocab};
+                               .base_vocab = s->new_tokens.base_vocab,
+                               .loading = s->watcher ? s->watcher->weights : NULL,
+                               .loading_context = s->watcher ? s->watcher->context : NULL};
     enum config_gradient_checkpointing word =
         (enum config_gradient_checkpointing)c->gradient_checkpointing;
     o.recompute = recompute_fixed(word, s->model.num_layers);

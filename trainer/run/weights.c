@@ -5,10 +5,8 @@
 
 #include "base/mem.h"
 #include "base/size.h"
-#include "ckpt/safetensors.h"
 #include "ckpt/safetensors_write.h"
-
-#define BLOCK ((size_t)1 << 18) /* elements read at once: 1 MB */
+#include "run/loading.h"
 
 static int of_adapter(const struct param *p) { return (p->flags & PARAM_FLOAT) != 0; }
 
@@ -35,38 +33,14 @@ static struct file_names names_in(const struct engine *g, int32_t index, int ada
 
 /* --- loading --- */
 
-/* Streams a tensor of the file through `block` to where `put` wants it. */
-struct sink {
-    struct engine *g;
-    const struct param *p;
-    float *moment;         /* NULL: the parameter itself */
-    struct hasher *hasher; /* of all that passes; NULL: nobody asks */
-    int64_t rows;          /* in the file, where there are fewer; 0: as many */
-};
-
-static void put(const struct sink *s, size_t first, size_t count, const float *values)
+/* The parameter's tensor, or with `rows` (0: as many) one that has fewer. */
+static enum status find_one(const struct param *p, int64_t rows, const struct tensor_files *f,
+                            const char *name, const struct tensor_info **out, struct err *e)
 {
-    struct device *d = &s->g->device;
-    if (s->hasher) hasher_bytes(s->hasher, values, count * sizeof *values);
-    if (s->moment)
-        d->k->upload(d, s->moment + first, values, count * sizeof *values);
-    else
-        param_store(s->p, d, first, count, values);
-}
-
-static enum status load_one(const struct sink *s, const struct tensor_files *f, const char *name,
-                            float *block, struct err *e)
-{
-    const struct tensor_info *t = tensor_files_find(f, name);
-    int64_t shape[2] = {s->rows ? s->rows : s->p->rows, s->p->cols};
-    int vector = (s->p->flags & PARAM_VECTOR) != 0;
-    TRY(tensor_expect(f, t, name, vector ? 1 : 2, vector ? shape + 1 : shape, e));
-    for (size_t at = 0; at < t->count; at += BLOCK) {
-        size_t n = size_min(BLOCK, t->count - at);
-        TRY(tensor_read_float(f, t, at, n, block, e));
-        put(s, at, n, block);
-    }
-    return OK;
+    int64_t shape[2] = {rows ? rows : p->rows, p->cols};
+    int vector = (p->flags & PARAM_VECTOR) != 0;
+    *out = tensor_files_find(f, name);
+    return tensor_expect(f, *out, name, vector ? 1 : 2, vector ? shape + 1 : shape, e);
 }
 
 static int is_known(const struct engine *g, const char *name, int adapter)
@@ -98,57 +72,86 @@ static enum status refuse_unknown(const struct engine *g, const struct tensor_fi
     return OK;
 }
 
-/* One table that the file holds twice; it must be the same both times. */
-static enum status load_twins(struct engine *g, int32_t index, const struct tensor_files *f,
-                              const struct file_names *names, float *block, struct err *e)
+/* Adds what parameter `index` is read from. A table that the file holds twice is read once, and the
+ * other time only looked at. */
+static enum status add_param(struct loading *l, int32_t index, const struct file_names *names,
+                             int64_t rows, struct err *e)
 {
-    char hash[2][HASH_HEX_SIZE];
-    for (int k = 0; k < 2; k++) {
-        struct sink sink = {.g = g, .p = &g->params.params[index], .hasher = hasher_create()};
-        enum status s = sink.hasher
-                            ? load_one(&sink, f, names->name[k], block, e)
-                            : err_set(e, ERR_MEMORY, "no memory to load %s", names->name[k]);
-        if (!s) hasher_hex(sink.hasher, hash[k]);
-        hasher_destroy(sink.hasher);
-        if (s == ERR_FORMAT)
+    const struct param *p = &l->g->params.params[index];
+    for (int k = 0; k < names->n; k++) {
+        const struct tensor_info *t;
+        enum status s = find_one(p, rows, l->files, names->name[k], &t, e);
+        if (s == ERR_FORMAT && names->n > 1)
             err_hint(e, "this base has one table for both; an adapter that trained them apart, or "
                         "one alone, does not fit it");
         TRY(s);
+        if (k)
+            loading_raw(l, t, t->type, NULL);
+        else
+            loading_param(l, t, p);
     }
-    if (!strcmp(hash[0], hash[1])) return OK;
+    return OK;
+}
+
+/* Both tables of `at` must be the same. */
+static enum status check_twins(const struct loading *l, size_t at, const struct file_names *names,
+                               struct err *e)
+{
+    if (!memcmp(loading_digest(l, at), loading_digest(l, at + 1), sizeof l->loads->digest))
+        return OK;
     return err_set(e, ERR_UNSUPPORTED, "%s and %s differ, but this base has one table for both",
                    names->name[0], names->name[1]);
 }
 
-static enum status load_all(struct engine *g, const char *path, int adapter, struct hasher *hasher,
+static enum status load_tensors(struct loading *l, int adapter, struct err *e)
+{
+    struct engine *g = l->g;
+    size_t at = 0;
+    TRY(refuse_unknown(g, l->files, adapter, e));
+    for (int32_t i = 0; i < g->params.count; i++) {
+        struct file_names names = names_in(g, i, adapter);
+        int table = i == g->model.embedding || i == g->model.head;
+        TRY(add_param(l, i, &names, table && !adapter ? g->options.base_vocab : 0, e));
+    }
+    TRY(loading_run(l, e));
+    for (int32_t i = 0; i < g->params.count; i++) {
+        struct file_names names = names_in(g, i, adapter);
+        if (names.n == 2) TRY(check_twins(l, at, &names, e));
+        at += (size_t)names.n;
+    }
+    return OK;
+}
+
+/* Of all that was read, in the parameters' order. */
+static enum status hash_all(const struct loading *l, char out[HASH_HEX_SIZE], struct err *e)
+{
+    struct hasher *h = hasher_create();
+    if (!h) return err_set(e, ERR_MEMORY, "no memory to hash weights");
+    for (size_t i = 0; i < l->count; i++)
+        for (int w = 0; w < 2; w++) hasher_u64(h, loading_digest(l, i)[w]);
+    hasher_hex(h, out);
+    hasher_destroy(h);
+    return OK;
+}
+
+/* `hash` NULL: nobody asks. */
+static enum status load_all(struct engine *g, const char *path, int adapter, char *hash,
                             struct err *e)
 {
     struct tensor_files *f = NULL;
-    float *block = mem_calloc(BLOCK, sizeof *block);
-    enum status s = block ? tensor_files_open(&f, path, e)
-                          : err_set(e, ERR_MEMORY, "no memory to load %s", path);
-    if (!s) s = refuse_unknown(g, f, adapter, e);
-    for (int32_t i = 0; !s && i < g->params.count; i++) {
-        struct file_names names = names_in(g, i, adapter);
-        int table = i == g->model.embedding || i == g->model.head;
-        struct sink sink = {g, &g->params.params[i], NULL, hasher,
-                            table && !adapter ? g->options.base_vocab : 0};
-        if (names.n == 1) s = load_one(&sink, f, names.name[0], block, e);
-        if (names.n == 2) s = load_twins(g, i, f, &names, block, e);
-    }
+    struct loading l = {0};
+    enum status s = tensor_files_open(&f, path, e);
+    if (!s) s = loading_begin(&l, g, f, (size_t)g->params.count + 1, e); /* one table twice */
+    if (!s) s = load_tensors(&l, adapter, e);
+    if (!s && hash) s = hash_all(&l, hash, e);
+    loading_free(&l);
     tensor_files_close(f);
-    mem_free(block);
     return s;
 }
 
 enum status weights_load_base(struct engine *g, const char *dir, struct err *e)
 {
-    struct hasher *hasher = hasher_create();
-    enum status s = hasher ? OK : err_set(e, ERR_MEMORY, "no memory to load %s", dir);
-    if (!s) s = load_all(g, dir, 0, hasher, e);
-    if (!s) hasher_hex(hasher, g->base_hash);
-    hasher_destroy(hasher);
-    return s;
+    return load_all(g, dir, 0, g->base_hash, e);
 }
 
 enum status weights_load_adapter(struct engine *g, const char *dir, struct err *e)
@@ -382,55 +385,52 @@ enum status weights_save_state(struct engine *g, const char *path, struct err *e
     return s;
 }
 
-static enum status load_codes(struct engine *g, const struct param *p, uint8_t *codes,
-                              const struct tensor_files *f, const char *name, void *block,
-                              struct err *e)
-{
-    const struct tensor_info *t = tensor_files_find(f, name);
-    int64_t shape[2] = {p->rows, p->cols};
-    int vector = (p->flags & PARAM_VECTOR) != 0;
-    TRY(tensor_expect_type(f, t, name, FILE_U8, vector ? 1 : 2, vector ? shape + 1 : shape, e));
-    for (size_t at = 0; at < t->count; at += BLOCK) {
-        size_t n = size_min(BLOCK, t->count - at);
-        TRY(tensor_read_bytes(f, t, at, n, block, e));
-        g->device.k->upload(&g->device, codes + at, block, n);
-    }
-    return OK;
-}
-
-static enum status load_state(struct engine *g, const struct param *p, int part,
-                              const struct tensor_files *f, float *block, struct err *e)
+static enum status add_state(struct loading *l, const struct param *p, int part, struct err *e)
 {
     struct state_part s = state_part(p, part);
     char name[PARAM_NAME_MAX + 16];
-    struct param blocks = {.rows = 1, .cols = (int32_t)param_blocks(p), .flags = PARAM_VECTOR};
-    struct sink sink = {.g = g, .p = s.blocks ? &blocks : p, .moment = s.floats};
+    int64_t shape[2] = {p->rows, p->cols}, blocks = (int64_t)param_blocks(p);
+    int vector = s.blocks || p->flags & PARAM_VECTOR;
+    const int64_t *want = s.blocks ? &blocks : vector ? shape + 1 : shape;
     snprintf(name, sizeof name, "%s%s", p->name, s.suffix);
-    return s.codes ? load_codes(g, p, s.codes, f, name, block, e)
-                   : load_one(&sink, f, name, block, e);
+    const struct tensor_info *t = tensor_files_find(l->files, name);
+    if (s.codes)
+        TRY(tensor_expect_type(l->files, t, name, FILE_U8, vector ? 1 : 2, want, e));
+    else
+        TRY(tensor_expect(l->files, t, name, vector ? 1 : 2, want, e));
+    if (s.codes)
+        loading_raw(l, t, FILE_U8, s.codes);
+    else if (s.floats)
+        loading_raw(l, t, FILE_F32, s.floats);
+    else
+        loading_param(l, t, p);
+    return OK;
+}
+
+static enum status add_states(struct loading *l, const char *path, struct err *e)
+{
+    const struct engine *g = l->g;
+    for (int32_t i = 0; i < g->params.count; i++) {
+        const struct param *p = &g->params.params[i];
+        for (int part = 0; p->trainable && part < STATE_PARTS; part++)
+            if (!state_part(p, part).absent) TRY(add_state(l, p, part, e));
+    }
+    if (tensor_files_count(l->files) == l->count) return OK;
+    return err_at(e, ERR_FORMAT, path, 0, 0, "%zu tensors, this run has %zu",
+                  tensor_files_count(l->files), l->count);
 }
 
 enum status weights_load_state(struct engine *g, const char *path, struct err *e)
 {
     struct tensor_files *f = NULL;
-    size_t expected = 0;
-    float *block = mem_calloc(BLOCK, sizeof *block);
-    enum status s =
-        block ? tensor_files_open(&f, path, e) : err_set(e, ERR_MEMORY, "no memory to resume");
-    for (int32_t i = 0; !s && i < g->params.count; i++) {
-        const struct param *p = &g->params.params[i];
-        for (int part = 0; !s && p->trainable && part < STATE_PARTS; part++) {
-            if (state_part(p, part).absent) continue;
-            s = load_state(g, p, part, f, block, e);
-            expected++;
-        }
-    }
-    if (!s && tensor_files_count(f) != expected)
-        s = err_at(e, ERR_FORMAT, path, 0, 0, "%zu tensors, this run has %zu",
-                   tensor_files_count(f), expected);
+    struct loading l = {0};
+    enum status s = tensor_files_open(&f, path, e);
+    if (!s) s = loading_begin(&l, g, f, STATE_PARTS * (size_t)g->params.count, e);
+    if (!s) s = add_states(&l, path, e);
+    if (!s) s = loading_run(&l, e);
     if (!s) engine_refresh(g);
+    loading_free(&l);
     tensor_files_close(f);
-    mem_free(block);
     return s;
 }
 
@@ -440,5 +440,8 @@ enum status weights_load_state(struct engine *g, const char *path, struct err *e
 size_t weights_memory(const struct engine *g)
 {
     size_t parts = g->params.moments == PARAM_MOMENTS_8BIT ? STATE_PARTS : 3;
-    return BLOCK * sizeof(float) + parts * (size_t)g->params.count * TENSOR_BYTES;
+    size_t tensors = parts * (size_t)g->params.count;
+    uint64_t bytes = 0;
+    for (int32_t i = 0; i < g->params.count; i++) bytes += g->params.params[i].n * sizeof(float);
+    return loading_memory(g, tensors, bytes) + tensors * TENSOR_BYTES;
 }

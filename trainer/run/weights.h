@@ -1,4 +1,13 @@
-/* weights.h - a model's numbers: from and to files of the Hugging Face layouts. */
+/* weights.h - a model's numbers: from and to files of the Hugging Face layouts.
+ *
+ * Files are read by several threads at once (loading.h). engine.base_hash is a hash of what the
+ * base's files hold, over the digests of its tensors (ckpt/tensor_load.h: type and bytes, in parts)
+ * in the parameters' order: neither shards nor names nor the order in the files decide it, but the
+ * type that weights are stored in does. A checkpoint's fingerprint calls it base_files, and the
+ * reference's log-probabilities are kept by it. Until that hash was made of parts it was one over
+ * all values as fp32, called base_weights: a run does not go on from a checkpoint that has that
+ * one, and log-probabilities are computed again.
+ */
 #ifndef CRIA_RUN_WEIGHTS_H
 #define CRIA_RUN_WEIGHTS_H
 

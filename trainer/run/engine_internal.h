@@ -1,0 +1,30 @@
+/* engine_internal.h - what the engine's files share:
+ *
+ *     engine.c         describing, updates, FLOPs
+ *     engine_memory.c  arenas and plans
+ *     engine_record.c  a micro-batch on the device, and on the tape
+ *     engine_train.c   training and evaluation
+ *     engine_pairs.c   preferences
+ *     engine_decode.c  generation
+ */
+#ifndef CRIA_RUN_ENGINE_INTERNAL_H
+#define CRIA_RUN_ENGINE_INTERNAL_H
+
+#include "run/engine.h"
+
+/* The micro-batch's arrays in the run arena. */
+struct tokens engine_device_tokens(const struct engine *g, int32_t rows, int32_t segments);
+struct tokens engine_batch_tokens(const struct engine *g, const struct batch *b);
+
+void engine_upload(struct engine *g, void *to, const void *from, int64_t count, size_t each);
+void engine_upload_batch(struct engine *g, const struct batch *b);
+
+/* Records a training or evaluation micro-batch of this size. */
+struct head_result engine_record(struct engine *g, int backward, const struct tokens *tokens,
+                                 int32_t supervised);
+/* The reference's forward. The copies must be in use. */
+struct head_result engine_record_reference(struct engine *g, const struct tokens *tokens,
+                                           int32_t supervised);
+struct tensor *engine_record_decode(struct engine *g, const struct tokens *tokens);
+
+#endif

@@ -128,7 +128,7 @@ struct kern_head {
     int32_t S, C, V, ldx;
     const void *x;         /* [*, C] */
     const void *w;         /* [V, C] */
-    const int32_t *row;    /* [S], ascending */
+    const int32_t *row;    /* [S], ascending; several may be the same where their dlogp is 0 */
     const int32_t *target; /* [S] */
     float *logp, *lse;     /* [S] */
     float *mean_logit;     /* [S] mean over V of z */
@@ -205,6 +205,7 @@ struct kern_product {
 
 struct kernels {
     const char *name;
+    int32_t row_multiple; /* what N had best be a multiple of; 0: of nothing */
 
     /* --- device and memory --- */
     /* d->threads holds the wish, 0 = all; d->type too: ERR_DEVICE, ERR_MEMORY, ERR_UNSUPPORTED. */

@@ -172,3 +172,46 @@ enum status loader_lay(struct loader *l, int64_t planned, struct batch *b, struc
     b->num_tokens += p->tokens;
     return OK;
 }
+
+/* ---- the dead tail ---- */
+
+enum { SUPERVISED_STEPS = 16, SUPERVISED_LEAST = 16, SEGMENT_STEPS = 4 }; /* an octave */
+
+static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+/* Up to a multiple of the largest step that goes at least `steps` times into n. */
+static int64_t round_octave(int64_t n, int64_t steps, int64_t step)
+{
+    while (2 * step * steps <= n) step *= 2;
+    return round_up(n, step);
+}
+
+struct batch_tail loader_tail(int32_t rows, int64_t N, int64_t S, int64_t segments)
+{
+    if (!rows || !N) return (struct batch_tail){0};
+    int64_t supervised = round_octave(S, SUPERVISED_STEPS, SUPERVISED_LEAST);
+    int64_t all = round_up(N + (supervised > S), rows); /* those need a row that is dead */
+    if (supervised > all) supervised = all;
+    int64_t cut = round_octave(segments + (all > N), SEGMENT_STEPS, 1);
+    return (struct batch_tail){(int32_t)(all - N), (int32_t)(supervised - S),
+                               (int32_t)(cut - segments)};
+}
+
+void loader_lay_tail(struct loader *l, struct batch *b)
+{
+    struct batch_tail t = loader_tail(l->multiple, b->N, b->S, b->num_segments);
+    int32_t next = b->num_segments ? l->segments[b->num_segments - 1].document + 1 : 0;
+    for (int32_t n = b->N; n < b->N + t.rows; n++) {
+        l->ids[n] = l->positions[n] = 0;
+        l->documents[n] = l->keys[n] = -1;
+    }
+    for (int32_t s = b->S; s < b->S + t.supervised; s++) {
+        l->rows[s] = b->N + t.rows - 1;
+        l->targets[s] = 0;
+        l->weights[s] = 0;
+    }
+    for (int32_t i = 0; i < t.segments; i++)
+        l->segments[b->num_segments + i] = (struct segment){
+            .start = i ? b->N + t.rows : b->N, .length = i ? 0 : t.rows, .document = next + i};
+    b->tail = t;
+}

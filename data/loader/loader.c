@@ -152,6 +152,14 @@ static void extent_max(struct extent *x, const struct extent *y)
     if (y->pairs > x->pairs) x->pairs = y->pairs;
 }
 
+static void extent_add_tail(struct extent *x, int32_t multiple)
+{
+    struct batch_tail t = loader_tail(multiple, x->rows, x->targets, x->segments);
+    x->rows += t.rows;
+    x->targets += t.supervised;
+    x->segments += t.segments;
+}
+
 /* Units first ... end-1 of the epoch's order are micro-batch `micro` of the epoch. */
 static void micro_units(const struct loader *l, int64_t micro, int64_t *first, int64_t *end)
 {
@@ -200,12 +208,18 @@ static enum status make_batch(struct loader *l, struct err *e)
         extent_max(&most, &x);
     }
     if (units > l->report.units) units = l->report.units;
-    if (most.rows > INT32_MAX / units) {
+    if (most.rows > (INT32_MAX - l->multiple) / units) {
         err_set(e, ERR_CONFIG, "a batch of %lld times %lld tokens is too large", (long long)units,
                 (long long)most.rows);
         return err_hint(e, "lower the batch size or max_length");
     }
     size_t rows = (size_t)(most.rows * units), targets = (size_t)(most.targets * units);
+    size_t segments = (size_t)(most.segments * units);
+    if (l->multiple) { /* more than any tail */
+        rows += (size_t)l->multiple;
+        targets += targets / 16 + 16;
+        segments += segments / 4 + 2;
+    }
     l->ids = mem_calloc(rows, sizeof *l->ids);
     l->positions = mem_calloc(rows, sizeof *l->positions);
     l->documents = mem_calloc(rows, sizeof *l->documents);
@@ -213,12 +227,38 @@ static enum status make_batch(struct loader *l, struct err *e)
     l->rows = mem_calloc(targets, sizeof *l->rows);
     l->targets = mem_calloc(targets, sizeof *l->targets);
     l->weights = mem_calloc(targets, sizeof *l->weights);
-    l->segments = mem_calloc((size_t)(most.segments * units), sizeof *l->segments);
+    l->segments = mem_calloc(segments, sizeof *l->segments);
     l->pairs = mem_calloc((size_t)(most.pairs * units) + 1, sizeof *l->pairs);
     if (!l->ids || !l->positions || !l->documents || !l->keys || !l->rows || !l->targets ||
         !l->weights || !l->segments || !l->pairs)
         return err_set(e, ERR_MEMORY, "a micro-batch of %zu tokens", rows);
     return OK;
+}
+
+static void free_batch(struct loader *l)
+{
+    mem_free(l->ids);
+    mem_free(l->positions);
+    mem_free(l->documents);
+    mem_free(l->keys);
+    mem_free(l->rows);
+    mem_free(l->targets);
+    mem_free(l->weights);
+    mem_free(l->segments);
+    mem_free(l->pairs);
+    l->ids = l->positions = l->documents = l->keys = l->rows = l->targets = NULL;
+    l->weights = NULL;
+    l->segments = NULL;
+    l->pairs = NULL;
+}
+
+enum status loader_round(struct loader *l, int32_t rows, struct err *e)
+{
+    assert(rows >= 0);
+    if (rows == l->multiple) return OK;
+    free_batch(l);
+    l->multiple = rows;
+    return make_batch(l, e);
 }
 
 static enum status open_parts(struct loader *l, struct loader_subset subset, struct err *e)
@@ -257,11 +297,10 @@ enum status loader_open(struct loader **out, struct store *store, struct loader_
 void loader_close(struct loader *l)
 {
     if (!l) return;
-    void *owned[] = {l->planned,     l->parts,        l->order,       l->cut,
-                     l->dropped,     l->ids,          l->positions,   l->documents,
-                     l->rows,        l->targets,      l->weights,     l->segments,
-                     l->pairs,       l->document_ids, l->partner_ids, l->document_weights,
-                     l->stage_units, l->keys};
+    void *owned[] = {l->planned,      l->parts,       l->order,
+                     l->cut,          l->dropped,     l->stage_units,
+                     l->document_ids, l->partner_ids, l->document_weights};
+    free_batch(l);
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) mem_free(owned[i]);
     pack_free(&l->pack);
     mem_free(l);
@@ -278,6 +317,7 @@ enum status loader_limits(struct loader *l, int32_t epochs, struct loader_limits
         draw_order(l, epoch);
         for (int64_t m = 0; m < l->micros_per_epoch; m++) {
             struct extent x = micro_extent(l, m);
+            extent_add_tail(&x, l->multiple);
             extent_max(&most, &x);
         }
         if (!l->options.shuffle) break;
@@ -341,6 +381,7 @@ enum status loader_batch(struct loader *l, int64_t step, int32_t micro, struct b
     for (int64_t u = first; u < end; u++)
         for (int64_t i = 0; i < unit_size(l, l->order[u]); i++)
             TRY(loader_lay(l, unit_document(l, l->order[u], i), out, e));
+    if (l->multiple) loader_lay_tail(l, out);
     return OK;
 }
 

@@ -40,6 +40,7 @@ struct loader {
     int64_t *order;      /* [report.units] of order_epoch */
     int64_t order_epoch; /* -1: none drawn */
     int64_t micros_per_epoch;
+    int32_t multiple; /* of rows, by a dead tail; 0: none */
     int32_t *cut, *dropped;
     /* One micro-batch, at the largest any order could give. */
     int32_t *ids, *positions, *documents, *keys, *rows, *targets;
@@ -67,5 +68,7 @@ int32_t loader_capacity(const struct loader *l);
 /* Appends the rows of a planned document or record. Errors as loader_batch. */
 MUST_CHECK enum status loader_lay(struct loader *l, int64_t planned, struct batch *b,
                                   struct err *e);
+/* Writes the dead tail behind all of them. */
+void loader_lay_tail(struct loader *l, struct batch *b);
 
 #endif

@@ -7,8 +7,8 @@
 #include "base/mem.h"
 #include "kernels/cuda/gemm.h"
 
-/* The oldest device that the kernels are compiled for,. */
-enum { OLDEST_CAPABILITY = 80 };
+/* The oldest device that the kernels are compiled for; rows of the tiles of products. */
+enum { OLDEST_CAPABILITY = 80, ROW_MULTIPLE = 128 };
 
 void cuda_note(struct device *d, cudaError_t error, const char *what)
 {
@@ -124,6 +124,7 @@ static enum status cuda_sync(struct device *d, struct err *e)
 
 const struct kernels kernels_cuda = {
     .name = "cuda",
+    .row_multiple = ROW_MULTIPLE,
     .open = cuda_open,
     .close = cuda_close,
     .describe = cuda_describe,

@@ -286,6 +286,130 @@ static void test_epochs(void **state)
     }
 }
 
+/* ---- the dead tail ---- */
+
+static void check_tail(const struct batch *b, int32_t multiple)
+{
+    const struct batch_tail *t = &b->tail;
+    const struct segment *dead = b->segments + b->num_segments;
+    int32_t rows = b->N + t->rows;
+    assert_int_equal(rows % multiple, 0);
+    assert_true(t->rows >= 0 && t->rows <= multiple);
+    assert_true(t->supervised >= 0 && (t->rows || !t->supervised));
+    assert_true(t->supervised < (b->S > 256 ? b->S / 16 + 1 : 16));
+    for (int32_t n = b->N; n < rows; n++) {
+        assert_true(b->ids[n] == 0 && b->positions[n] == 0);
+        assert_true(b->documents[n] == -1 && b->keys[n] == -1);
+    }
+    for (int32_t s = b->S; s < b->S + t->supervised; s++)
+        assert_true(b->rows[s] == rows - 1 && b->targets[s] == 0 && b->weights[s] == 0);
+    if (t->rows) assert_true(t->segments > 0);
+    for (int32_t i = 0; i < t->segments; i++) {
+        assert_int_equal(dead[i].start, i ? rows : b->N);
+        assert_int_equal(dead[i].length, i ? 0 : t->rows);
+        assert_int_equal(dead[i].prefix_length, 0);
+        assert_int_equal(dead[i].document, dead[-1].document + i + 1);
+    }
+}
+
+static void check_same_batch(const struct batch *a, const struct batch *b)
+{
+    size_t n = (size_t)a->N, s = (size_t)a->S;
+    assert_true(a->N == b->N && a->S == b->S && a->num_segments == b->num_segments);
+    assert_int_equal(a->num_tokens, b->num_tokens);
+    assert_memory_equal(a->ids, b->ids, n * sizeof *a->ids);
+    assert_memory_equal(a->positions, b->positions, n * sizeof *a->positions);
+    assert_memory_equal(a->documents, b->documents, n * sizeof *a->documents);
+    assert_memory_equal(a->keys, b->keys, n * sizeof *a->keys);
+    assert_memory_equal(a->rows, b->rows, s * sizeof *a->rows);
+    assert_memory_equal(a->targets, b->targets, s * sizeof *a->targets);
+    assert_memory_equal(a->weights, b->weights, s * sizeof *a->weights);
+    assert_memory_equal(a->segments, b->segments, (size_t)a->num_segments * sizeof *a->segments);
+}
+
+static int32_t max32(int32_t a, int32_t b) { return a > b ? a : b; }
+
+/* Beside a loader without a tail: the same batches, and a tail that the limits know. */
+static void check_rounded(const struct loader_options *o, int32_t multiple)
+{
+    struct err e = {0};
+    struct loader *plain, *rounded;
+    struct loader_limits limits, most = {0};
+    assert_int_equal(loader_open(&plain, store, (struct loader_subset){0}, o, &e), OK);
+    assert_int_equal(loader_open(&rounded, store, (struct loader_subset){0}, o, &e), OK);
+    assert_int_equal(loader_round(rounded, multiple, &e), OK);
+    for (int64_t k = 0; k < 2 * loader_report(plain)->steps_per_epoch; k++) {
+        struct loader_step a, b;
+        assert_int_equal(loader_step(plain, k, &a, &e), OK);
+        assert_int_equal(loader_step(rounded, k, &b, &e), OK);
+        assert_memory_equal(&a, &b, sizeof a);
+        for (int32_t m = 0; m < a.micro_batches; m++) {
+            struct batch x, y;
+            assert_int_equal(loader_batch(plain, k, m, &x, &e), OK);
+            assert_int_equal(loader_batch(rounded, k, m, &y, &e), OK);
+            assert_true(!x.tail.rows && !x.tail.supervised && !x.tail.segments);
+            check_same_batch(&x, &y);
+            check_tail(&y, multiple);
+            most.max_rows = max32(most.max_rows, y.N + y.tail.rows);
+            most.max_supervised = max32(most.max_supervised, y.S + y.tail.supervised);
+            most.max_segments = max32(most.max_segments, y.num_segments + y.tail.segments);
+        }
+    }
+    assert_int_equal(loader_limits(rounded, 2, &limits, &e), OK);
+    assert_memory_equal(&limits, &most, sizeof limits);
+    assert_int_equal(loader_round(rounded, 0, &e), OK);
+    assert_int_equal(loader_limits(rounded, 2, &limits, &e), OK);
+    assert_int_equal(loader_limits(plain, 2, &most, &e), OK);
+    assert_memory_equal(&limits, &most, sizeof limits);
+    loader_close(plain);
+    loader_close(rounded);
+}
+
+static void test_dead_tail(void **state)
+{
+    (void)state;
+    static const int32_t multiples[] = {1, 8, 128}, batches[] = {1, 3, 100};
+    for (int k = 0; k < 3 * 3 * 2 * 2; k++) {
+        struct loader_options o = {.max_length = k / 18 ? LONGEST : CUT,
+                                   .batch_size = batches[k / 3 % 3],
+                                   .accumulation = 2,
+                                   .packing = k / 9 & 1,
+                                   .shuffle = 1,
+                                   .seed = 42};
+        check_rounded(&o, multiples[k % 3]);
+    }
+}
+
+/* Shapes recur, and cost little: 16 numbers of supervised rows an octave and 4 of segments; none
+ * less for one more. */
+static void test_tail_sizes(void **state)
+{
+    (void)state;
+    int32_t different = 0, cuts = 0, last = 0, before = 0;
+    double wasted = 0;
+    for (int32_t S = 4097; S <= 8192; S++) {
+        struct batch_tail t = loader_tail(128, 20000, S, S);
+        assert_true(S + t.supervised >= last && S + t.segments >= before);
+        different += S + t.supervised != last;
+        cuts += S + t.segments != before;
+        last = S + t.supervised;
+        before = S + t.segments;
+        wasted += (double)t.supervised / S / 4096;
+        assert_true(t.supervised * 16 <= S);
+    }
+    assert_int_equal(different, 16);
+    assert_int_equal(cuts, 5); /* the tail is a segment, too */
+    assert_true(wasted < 0.03);
+    struct batch_tail all = loader_tail(128, 4097, 4097, 1); /* every row is supervised */
+    assert_int_equal(4097 + all.rows, 4224);
+    assert_int_equal(all.supervised, all.rows);
+    struct batch_tail full = loader_tail(128, 256, 17, 1); /* a row is wanted for the dead ones */
+    assert_int_equal(full.rows, 128);
+    assert_int_equal(full.supervised, 15);
+    full = loader_tail(128, 256, 32, 2);
+    assert_true(!full.rows && !full.supervised && !full.segments);
+}
+
 /* ---- pieces ---- */
 
 /* Each trained id of each document is a target exactly once, in pieces of at most max_length ids
@@ -633,11 +757,12 @@ static void test_split_is_fair(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_epochs),    cmocka_unit_test(test_pieces),
-        cmocka_unit_test(test_any_step),  cmocka_unit_test(test_subset),
-        cmocka_unit_test(test_errors),    cmocka_unit_test(test_changed_file),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_steps_allocate_nothing),
-        cmocka_unit_test(test_split),     cmocka_unit_test(test_split_is_fair),
+        cmocka_unit_test(test_epochs),     cmocka_unit_test(test_dead_tail),
+        cmocka_unit_test(test_tail_sizes), cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_any_step),   cmocka_unit_test(test_subset),
+        cmocka_unit_test(test_errors),     cmocka_unit_test(test_changed_file),
+        cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_steps_allocate_nothing),
+        cmocka_unit_test(test_split),      cmocka_unit_test(test_split_is_fair),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -16,6 +16,10 @@
 struct tokens engine_device_tokens(const struct engine *g, int32_t rows, int32_t segments);
 struct tokens engine_batch_tokens(const struct engine *g, const struct batch *b);
 
+/* Rows of a micro-batch as the device computes it: with its dead tail. */
+static inline int32_t engine_rows(const struct batch *b) { return b->N + b->tail.rows; }
+static inline int32_t engine_supervised(const struct batch *b) { return b->S + b->tail.supervised; }
+
 void engine_upload(struct engine *g, void *to, const void *from, int64_t count, size_t each);
 void engine_upload_batch(struct engine *g, const struct batch *b);
 

@@ -6,7 +6,7 @@
 static void collect_scores(struct engine *g, const struct batch *b, const struct head_result *r,
                            struct engine_scores *out)
 {
-    size_t s = (size_t)b->S;
+    size_t s = (size_t)engine_supervised(b);
     const struct kernels *k = g->device.k;
     profile_enter(&g->device, SCOPE_metrics, -1);
     k->download(&g->device, g->host_floats, r->logp->data, s * sizeof(float));
@@ -29,7 +29,7 @@ enum status engine_score(struct engine *g, const struct batch *b, int backward, 
         lora_set_dropout(&g->lora, rng_key(seed, RNG_DROPOUT, (uint64_t)step), &tokens);
     else if (g->has_lora)
         lora_clear_dropout(&g->lora);
-    struct head_result r = engine_record(g, backward, &tokens, b->S);
+    struct head_result r = engine_record(g, backward, &tokens, engine_supervised(b));
     TRY(tape_bind(g->tape, backward ? &g->train_plan : &g->eval_plan, g->step_base, g->scratch_base,
                   e));
     tape_forward(g->tape);
@@ -42,6 +42,9 @@ enum status engine_backward(struct engine *g, const struct batch *b, const float
                             struct err *e)
 {
     engine_upload(g, g->on_device.dlogp, dlogp, b->S, sizeof(float));
+    if (b->tail.supervised)
+        g->device.k->zero(&g->device, g->on_device.dlogp + b->S,
+                          (size_t)b->tail.supervised * sizeof(float));
     tape_backward(g->tape, g->scored, g->on_device.dlogp);
     return g->device.k->sync(&g->device, e);
 }
@@ -62,7 +65,7 @@ enum status engine_reference(struct engine *g, const struct batch *b, struct err
     engine_upload_batch(g, b);
     if (g->has_lora) lora_clear_dropout(&g->lora);
     change_over(g);
-    struct head_result r = engine_record_reference(g, &tokens, b->S);
+    struct head_result r = engine_record_reference(g, &tokens, engine_supervised(b));
     enum status status = tape_bind(g->tape, &g->reference_plan, g->step_base, g->scratch_base, e);
     if (!status) {
         tape_forward(g->tape);

@@ -17,8 +17,9 @@ struct tokens engine_device_tokens(const struct engine *g, int32_t rows, int32_t
 
 struct tokens engine_batch_tokens(const struct engine *g, const struct batch *b)
 {
-    struct tokens tokens = engine_device_tokens(g, b->N, b->num_segments);
-    tokens.longest = segments_longest(b->segments, b->num_segments);
+    int32_t segments = b->num_segments + b->tail.segments;
+    struct tokens tokens = engine_device_tokens(g, engine_rows(b), segments);
+    tokens.longest = segments_longest(b->segments, segments);
     return tokens;
 }
 
@@ -82,17 +83,19 @@ void engine_upload(struct engine *g, void *to, const void *from, int64_t count, 
 void engine_upload_batch(struct engine *g, const struct batch *b)
 {
     const struct engine_batch *d = &g->on_device;
+    int32_t rows = engine_rows(b), supervised = engine_supervised(b);
     profile_segments(&g->device, b->segments, b->num_segments);
     profile_enter(&g->device, SCOPE_upload, -1);
-    engine_upload(g, d->ids, b->ids, b->N, sizeof *d->ids);
-    engine_upload(g, d->positions, b->positions, b->N, sizeof *d->positions);
-    engine_upload(g, d->documents, b->keys, b->N, sizeof *d->documents);
-    engine_upload(g, d->rows, b->rows, b->S, sizeof *d->rows);
-    engine_upload(g, d->targets, b->targets, b->S, sizeof *d->targets);
-    engine_upload(g, d->segments, b->segments, b->num_segments, sizeof *d->segments);
+    engine_upload(g, d->ids, b->ids, rows, sizeof *d->ids);
+    engine_upload(g, d->positions, b->positions, rows, sizeof *d->positions);
+    engine_upload(g, d->documents, b->keys, rows, sizeof *d->documents);
+    engine_upload(g, d->rows, b->rows, supervised, sizeof *d->rows);
+    engine_upload(g, d->targets, b->targets, supervised, sizeof *d->targets);
+    engine_upload(g, d->segments, b->segments, b->num_segments + b->tail.segments,
+                  sizeof *d->segments);
     if (d->slots) {
-        rows_find(&g->rows, b->ids, b->N, g->host_slots);
-        engine_upload(g, d->slots, g->host_slots, b->N, sizeof *d->slots);
+        rows_find(&g->rows, b->ids, rows, g->host_slots);
+        engine_upload(g, d->slots, g->host_slots, rows, sizeof *d->slots);
     }
     profile_leave(&g->device);
 }

@@ -68,12 +68,12 @@ enum status engine_train_begin(struct engine *g, const struct batch *b, uint64_t
     struct engine_numbers *n = &g->numbers[(g->ended + g->begun) % 2];
     assert(g->begun < (g->device.k->answer_begin ? 2 : 1));
     engine_upload_batch(g, b);
-    cross_entropy_seed(g->options.reduction, b->weights, b->S, g->host_floats);
-    engine_upload(g, g->on_device.dlogp, g->host_floats, b->S, sizeof(float));
+    cross_entropy_seed(g->options.reduction, b->weights, engine_supervised(b), g->host_floats);
+    engine_upload(g, g->on_device.dlogp, g->host_floats, engine_supervised(b), sizeof(float));
     if (g->has_lora)
         lora_set_dropout(&g->lora, rng_key(seed, RNG_DROPOUT, (uint64_t)step), &tokens);
     double began = profile_begin(&g->device);
-    struct head_result r = engine_record(g, 1, &tokens, b->S);
+    struct head_result r = engine_record(g, 1, &tokens, engine_supervised(b));
     TRY(tape_bind(g->tape, &g->train_plan, g->step_base, g->scratch_base, e));
     profile_end(&g->device, PROFILE_record, began);
     keep_batch(g, n, b);
@@ -118,7 +118,7 @@ enum status engine_evaluate(struct engine *g, const struct batch *b,
     struct tokens tokens = engine_batch_tokens(g, b);
     engine_upload_batch(g, b);
     if (g->has_lora) lora_clear_dropout(&g->lora);
-    struct head_result r = engine_record(g, 0, &tokens, b->S);
+    struct head_result r = engine_record(g, 0, &tokens, engine_supervised(b));
     TRY(tape_bind(g->tape, &g->eval_plan, g->step_base, g->scratch_base, e));
     tape_forward(g->tape);
     collect(g, b, &r, sums);

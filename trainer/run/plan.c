@@ -79,6 +79,7 @@ static struct batch cut_batch(const struct batch *b, int32_t rows, struct segmen
     cut.N = rows;
     cut.num_segments = at;
     cut.S = n;
+    cut.tail = (struct batch_tail){0};
     return cut;
 }
 

@@ -206,15 +206,20 @@ static struct loader_limits full_batch(const struct session *s, int64_t units)
     int64_t segments = c->packing ? rows / 8 + 1 : units * (s->aligns ? 3 : 1);
     int32_t most = rows < INT32_MAX / 2 ? (int32_t)rows : INT32_MAX / 2;
     int32_t most_segments = segments < most ? (int32_t)segments : most;
-    return (struct loader_limits){.max_rows = most,
-                                  .max_supervised = most,
-                                  .max_segments = most_segments,
+    struct batch_tail tail =
+        loader_tail(s->engine.device.k->row_multiple, most, most, most_segments);
+    return (struct loader_limits){.max_rows = most + tail.rows,
+                                  .max_supervised = most + tail.supervised,
+                                  .max_segments = most_segments + tail.segments,
                                   .max_pairs = s->aligns ? most_segments : 0};
 }
 
-static enum status find_limits(struct session *s, struct engine_options *o, struct err *e)
+/* The largest micro-batches, by what the device has rows rounded up to. */
+static enum status find_limits(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
+    struct engine_options *o = &s->engine.options;
+    int32_t multiple = s->engine.device.k->row_multiple;
     if (s->absent.data) {
         o->train_limits = full_batch(s, c->per_device_train_batch_size);
         if (c->val_size > 0 || c->eval_dataset.n)
@@ -222,8 +227,11 @@ static enum status find_limits(struct session *s, struct engine_options *o, stru
         return OK;
     }
     int64_t epochs = (s->total_steps + s->steps_per_epoch - 1) / s->steps_per_epoch;
+    TRY(loader_round(s->train_loader, multiple, e));
     TRY(loader_limits(s->train_loader, (int32_t)epochs, &o->train_limits, e));
-    return s->eval_loader ? loader_limits(s->eval_loader, 1, &o->eval_limits, e) : OK;
+    if (!s->eval_loader) return OK;
+    TRY(loader_round(s->eval_loader, multiple, e));
+    return loader_limits(s->eval_loader, 1, &o->eval_limits, e);
 }
 
 /* Sets it, and says what the GPU computes with where it has a choice. */
@@ -270,7 +278,6 @@ static enum status lay_out(struct session *s, struct err *e)
     o.cache_rows = answers_cache_rows(&s->answers);
     o.decode_rows = s->answers.longest < DECODE_ROWS ? s->answers.longest : DECODE_ROWS;
     if (o.positions < o.cache_rows) o.positions = o.cache_rows;
-    TRY(find_limits(s, &o, e));
     if (c->finetuning == CONFIG_LORA) {
         TRY(starting_lora(s, e));
         o.lora = &s->lora;
@@ -281,6 +288,7 @@ static enum status lay_out(struct session *s, struct err *e)
     TRY(status);
     TRY(choose_attention(s, e));
     s->precision = precision_choose(c, s->engine.device.type);
+    TRY(find_limits(s, e));
     return engine_measure(&s->engine, e);
 }
 

@@ -3,7 +3,7 @@
     python gpu_kernels.py PART ...         copy, gemm, passes, attention, decode, head; `small`: toy shapes
 
 Prints one line of JSON: {"ENTRY SHAPE": milliseconds}, by the names and shapes that bench_gpu
-prints (kernels/bench/gpu.c), bf16, medians of calls between CUDA events behind a warm-up. A case
+prints (kernels/bench/gpu), bf16, medians of calls between CUDA events behind a warm-up. A case
 that does not run (memory, an old PyTorch) is left out.
 """
 

@@ -2,8 +2,10 @@
 list of parts, results that are merged, a part that crashes, hangs or lacks something beside others
 that pass, and a machine without a GPU."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,7 @@ TOOL = ROOT / "tools/gpu-check"
 sys.path.insert(0, str(ROOT / "tools"))
 sys.dont_write_bytecode = True
 
-from gpu_check import parts, runs, table  # noqa: E402
+from gpu_check import fast, goals, parts, runs, steps, table  # noqa: E402
 
 DOCTOR = 'echo \'{"checks": [{"name": "gpu", "found": "%s"}]}\''
 WRAPPERS = 'echo \'wrapper "ldmatrix" 128 %d 0 0\''
@@ -47,8 +49,9 @@ class Pretended(unittest.TestCase):
 
     def test_list(self):
         done, _ = self.run_tool("--list")
-        named = [line.split()[0] for line in done.stdout.split("\n") if line[:1].strip()]
-        self.assertEqual(named, [*parts.PARTS, *parts.MORE])
+        named = [line.split()[0] for line in done.stdout.split("\n") if re.match(r"  \S", line)]
+        self.assertEqual(named, list(parts.PARTS))
+        self.assertEqual(re.findall(r"^(\w+):", done.stdout, re.M), list(parts.CALLS))
         self.assertIn("bench_gpu (not built", done.stdout)
         done, _ = self.run_tool("nonsense")
         self.assertIn("no part is called nonsense", done.stderr)
@@ -77,12 +80,29 @@ class Pretended(unittest.TestCase):
         self.assertEqual(found["parts"]["ops"]["status"], "no time")
 
     def test_shares(self):
-        self.assertLessEqual(sum(part[1] for part in parts.PARTS.values()), 520)  # below 9 minutes
-        done, found = self.run_tool("wrappers", "ops", "--budget", "70")
+        done, found = self.run_tool("wrappers", "ops", "--budget", "80")
         limits = [part["budget_s"] for part in found["parts"].values()]
         self.assertEqual(limits[0], 20)  # 10 of its own and the 10 that nobody has
         self.assertGreater(limits[1], 60)
         self.assertIn(" of 20 s", done.stdout)
+
+    def test_crumbs_are_ended(self):
+        """What a part's programs leave running does not outlive it."""
+        self.program("tests/test_ops_cuda", f"sleep 77 >/dev/null 2>&1 & echo $! > {self.bin}/pid\n"
+                     + OPS)
+        _, found = self.run_tool("ops")
+        self.assertEqual(found["parts"]["ops"]["status"], "passed")
+        stat = Path(f"/proc/{(self.bin / 'pid').read_text().strip()}/stat")
+        self.assertTrue(not stat.exists() or ") Z " in stat.read_text())
+
+    def test_no_scripts(self):
+        """A carried folder that lacks a file of a part's."""
+        self.program("cria", DOCTOR % GPU)
+        done, found = self.run_tool("steps-eager", "wrappers")
+        status = {name: part["status"] for name, part in found["parts"].items()}
+        self.assertEqual(status["wrappers"], "passed")
+        self.assertIn(status["steps-eager"], ("missing", "failed"))
+        self.assertEqual(done.returncode, 1)
 
     def test_hang(self):
         self.program("tests/test_ops_cuda", "sleep 60")
@@ -99,6 +119,76 @@ class Pretended(unittest.TestCase):
         done, found = self.run_tool("kernels")
         self.assertEqual(done.returncode, 1)
         self.assertIn("missing besides: ", found["parts"]["kernels"]["why"])
+
+
+class Calls(unittest.TestCase):
+    """Three commands of less than ten minutes, in half an hour with a machine's start."""
+
+    def test_seconds(self):
+        self.assertLessEqual(sum(seconds for _, seconds, _ in parts.CALLS.values()), 1560)
+        for names, seconds, _ in parts.CALLS.values():
+            self.assertLessEqual(seconds, 560)
+            self.assertLessEqual(sum(parts.PARTS[name][1] for name in names), seconds)
+
+    def test_all_parts(self):
+        self.assertEqual([name for names, _, _ in parts.CALLS.values() for name in names],
+                         list(parts.PARTS))
+        self.assertEqual(parts.parts_of([])[0], list(parts.PARTS))
+        self.assertEqual(parts.parts_of(["fast", "ops"])[0][:2], ["ops", "kernels"])
+        with self.assertRaises(KeyError):
+            parts.parts_of(["nonsense"])
+
+    def test_files(self):
+        """Every file that a part names is in the repository."""
+        for _, _, needs, wants, _ in parts.PARTS.values():
+            for name in (*needs.get("files", ()), *wants.get("files", ())):
+                self.assertTrue((ROOT / name).exists(), name)
+
+    def test_rows(self):
+        """1B, 3B and 8B, full and LoRA, by what is computed again."""
+        with tempfile.TemporaryDirectory() as folder:
+            rows = list(steps.step_rows(runs.Bench(folder, 10, False)))
+        self.assertEqual(len(rows), 18)
+        self.assertEqual({(shape, own["finetuning"], mode) for _, _, shape, own, mode in rows},
+                         {(shape, tuning, mode) for shape in ("1b", "3b", "8b")
+                          for tuning in ("full", "lora") for mode in ("none", "auto", "full")})
+
+    def test_same_documents(self):
+        """The packed documents are the same ones on both sides."""
+        ours = (ROOT / "kernels/bench/gpu/attention.c").read_text()
+        theirs = (ROOT / "tools/bench_peer/gpu_kernels.py").read_text()
+        for c_name, name in (("packed", "PACKED"), ("packed_small", "PACKED_SMALL")):
+            c = re.search(rf"int32_t {c_name}\[\] = {{(.*?)}}", ours, re.S)[1]
+            python = ast.literal_eval(re.search(rf"^{name} = (\(.*?\))", theirs, re.M)[1])
+            self.assertEqual([int(n) for n in c.split(",")], list(python))
+        self.assertEqual(sum(ast.literal_eval(re.search(r"^PACKED = (\(.*?\))", theirs, re.M)[1])),
+                         16384)
+
+
+class Peers(unittest.TestCase):
+    """A peer's program that ends early, hangs or breaks keeps the rows it has said."""
+
+    def lines(self, script, limit=20):
+        with tempfile.TemporaryDirectory() as folder:
+            bench = runs.Bench(folder, limit, True)
+            program = Path(folder) / "peer.py"
+            program.write_text(script)
+            return bench.peer_rows(program)
+
+    def test_all(self):
+        self.assertEqual(self.lines("print('{\"name\": \"a\"}')"), ([{"name": "a"}], None))
+
+    def test_breaks(self):
+        rows, why = self.lines("print('a warning\\n{\"name\": \"a\"}', flush=True)\nraise OSError('no')")
+        self.assertEqual(rows, [{"name": "a"}])
+        self.assertIn("it ended with 1", why)
+        self.assertIn("OSError: no", why)
+
+    def test_hangs(self):
+        rows, why = self.lines("import time\nprint('{\"name\": \"a\"}', flush=True)\n"
+                               "print('{\"na', end='', flush=True)\ntime.sleep(60)", 1)
+        self.assertEqual(rows, [{"name": "a"}])
+        self.assertIn("the time was over", why)
 
 
 class Numbers(unittest.TestCase):
@@ -122,23 +212,107 @@ class Numbers(unittest.TestCase):
             self.assertEqual(len(data), 8 + length + max(t["data_offsets"][1]
                                                          for t in header.values()))
 
+    def test_flops(self):
+        """Llama-3-8B: 7.5e9 weights in products, 8.03e9 with the embedding."""
+        products = steps.flops_per_token("8b", "full", 0) / 6
+        self.assertAlmostEqual(products / 7.505e9, 1, 2)
+        self.assertGreater(steps.flops_per_token("1b", "full", 4096),
+                           1.4 * steps.flops_per_token("1b", "lora", 4096))
+
+    def test_rules(self):
+        rows = [{"entry": f"attention {way}", "shape": f"{16384 // n}x{n}x32x8x{D}", "ms": ms,
+                 "engine": engine} for n, D, engine, ms in (
+                     (1024, 64, "flash", 1.0), (1024, 64, "plain", 2.0), (8192, 64, "flash", 4.0),
+                     (8192, 64, "hopper", 3.0)) for way in ("forward", "backward")]
+        rows.append({"entry": "attention forward", "shape": "2x8192x32x8x64", "ms": 0.1,
+                     "engine": "cudnn"})  # without a backward it is no candidate
+        self.assertEqual(fast.rules_of(rows), ["{90, 64, 8192, ATTENTION_HOPPER}",
+                                               "{90, 64, 1024, ATTENTION_FLASH}"])
+
+
+def results():
+    """Of a device that never was, with a row of each kind."""
+    ladder = [{"entry": f"attention {way}", "shape": "2x8192x32x8x128", "ms": 1.0, "flops": 5.6e11,
+               "tflops": 560.0, "share": 0.7, "engine": "hopper", "peer_ms": 2.0}
+              for way in ("forward", "backward")]
+    steps_rows = {"8b-lora-none": {
+        "tokens": 4096, "tokens_per_second": 13000.0, "planned_bytes": 4 << 30, "floor_share": 0.8,
+        "checkpointing": "none", "flops_per_token": 3.0e10}, "1b-full-none": {
+        "tokens": 4096, "tokens_per_second": 60000.0, "checkpointing": "none",
+        "flops_per_token": 1.0e10}}
+    found = {
+        "kernels": {"rows": [{"entry": "copy", "shape": "2048 MB", "ms": 1.0,
+                              "gb_per_second": 4300.0, "share": 1},
+                             {"entry": "rope", "shape": "x", "ms": 1.0, "gb_per_second": 3000.0,
+                              "share": 0.7}]},
+        "attention": {"rows": ladder},
+        "steps-cria": {"status": "failed", "why": "x|y", "rows": steps_rows},
+        "steps-eager": {"rows": {"8b-lora-none": {"tokens_per_second": 8000.0}}},
+        "steps-liger": {"rows": {"8b-lora-none": {"tokens_per_second": 10000.0}}},
+        "steps-compiled": {"rows": {"8b-lora-none": {"failed": "out", "memory": True}}},
+        "dpo": {"dpo": {"shape": "8b", "prompt": 700, "reply": 450, "gain": 1.5,
+                        "shared": {"pairs_per_second": 6.5}}},
+        "start": {"start": {"shape": "1b", "first_step_s": 1.5, "read_s": 0.8, "step_s": 0.1,
+                            "more_s": 0.6}},
+        "profile": {"profiles": {"8b-lora": {"steps": 3, "ops": [
+            {"op": "linear_forward", "seconds": 0.3, "share": 0.5, "floor_share": 0.9}]}}},
+    }
+    for part in found.values():
+        part.setdefault("status", "passed")
+        part.update(commit="abc", gpu="cuda, NVIDIA H200, pretended")
+    return {"machine": {"gpu": "cuda, NVIDIA H200, pretended", "driver": "580",
+                        "peers": {"torch": "2.11"}, "date": "today", "commit": "abc"},
+            "parts": found}
+
+
+class Tables(unittest.TestCase):
+    def test_goals(self):
+        reached = {name: (value, met) for name, _, value, met in goals.reached(results())}
+        self.assertEqual(reached["8B LoRA, over the best peer"], ("1.30", True))
+        self.assertEqual(reached["8B LoRA, share of the floor"], ("0.80", False))
+        self.assertEqual(reached["1B full, MFU"], ("0.61", True))
+        self.assertEqual(reached["attention forward, D 128, 8k, TFLOP/s"], ("560", True))
+        self.assertEqual(reached["slowest pass, share of the copy"], ("0.70", False))
+        self.assertEqual(reached["first step, beside reading and the step, s"], ("0.60", False))
+        nothing = {"machine": {"gpu": None}, "parts": {}}
+        self.assertEqual({met for *_, met in goals.reached(nothing)}, {None})
+
     def test_tables(self):
-        row = {"entry": "copy", "shape": "2048 MB", "ms": 1.0, "gb_per_second": 4300.0, "share": 1}
-        step = {"tokens": 4096, "tokens_per_second": 13000.0, "planned_bytes": 4 << 30}
-        dpo = {"shape": "8b", "prompt": 700, "reply": 450, "shared": {"pairs_per_second": 6.5}}
-        start = {"shape": "1b", "first_step_s": 1.5, "read_s": 0.8, "step_s": 0.1, "more_s": 0.6}
-        results = {"machine": {"gpu": GPU, "driver": "580", "peers": {"torch": "2.11"},
-                               "date": "today", "commit": "abc"},
-                   "parts": {"kernels": {"status": "passed", "rows": [row]},
-                             "steps": {"status": "failed", "why": "x", "steps": {"8b": step}},
-                             "dpo": {"status": "passed", "dpo": dpo},
-                             "start": {"status": "passed", "start": start}}}
-        made = table.tables(results)
-        self.assertIn("| copy | 2048 MB | 1.000 |  | 4300 | 1.00 |", made)
-        self.assertIn("| 8b, 4096 | 13000 |", made)
-        self.assertIn("| steps | failed: x |", made)
-        self.assertIn("| prompts shared | 6.50 |", made)
-        self.assertIn("all else 0.60 s.", made)
+        made = table.tables(results())
+        for line in ("| copy | 2048 MB | 1.000 |  | 4300 | 1.00 |", "| steps-cria | failed: x\\|y |",
+                     "| 2x8192x32x8x128 |  |  | 560 / 560 |  | 280 / 280 |",
+                     "| 8b-lora | none | 13000 | 0.80 | 0.39 | 8000 | no memory | 10000 |  | 1.30 |",
+                     "| prompts shared | 6.50 |", "all else 0.60 s.",
+                     "| linear_forward | 100.00 | 0.50 | 0.90 |", "| 1B full, MFU | ≥ 0.55 | 0.61 | yes |"):
+            self.assertIn(line, made)
+
+    def test_nothing(self):
+        made = table.tables({"machine": results()["machine"], "parts": {}})
+        self.assertIn("not measured", made)
+
+    def test_merge(self):
+        """Later results win, what did not run is left out, devices are not mixed."""
+        with tempfile.TemporaryDirectory() as folder:
+            at, old = Path(folder), (table.COMMITTED, table.PAGE)
+            table.COMMITTED, table.PAGE = at / "gpu.json", at / "README.md"
+            table.PAGE.write_text(table.BEGIN + table.END)
+            try:
+                first, second = results(), results()
+                first["parts"]["head"] = {"status": "no GPU"}
+                second["parts"] = {"start": {**second["parts"]["start"], "commit": "def"}}
+                for name, part in (("a", first), ("b", second)):
+                    (at / name).write_text(json.dumps(part))
+                self.assertEqual(table.merge([at / "a", at / "b"]), 0)
+                merged = json.loads(table.COMMITTED.read_text())
+                self.assertNotIn("head", merged["parts"])
+                self.assertEqual(merged["parts"]["start"]["commit"], "def")
+                self.assertIn("| start | passed (commit def) |", table.PAGE.read_text())
+                second["parts"]["start"]["gpu"] = "another"
+                (at / "b").write_text(json.dumps(second))
+                with self.assertRaises(SystemExit):
+                    table.merge([at / "a", at / "b"])
+            finally:
+                table.COMMITTED, table.PAGE = old
 
 
 if __name__ == "__main__":

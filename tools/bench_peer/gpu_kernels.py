@@ -7,6 +7,7 @@ prints (kernels/bench/gpu), bf16, medians of calls between CUDA events behind a 
 that does not run (memory, an old PyTorch) is left out.
 """
 
+import inspect
 import json
 import statistics
 import sys
@@ -119,10 +120,14 @@ def passes():
     yield "grad_norm", shape, median_ms(lambda: torch.linalg.vector_norm(p.grad))
 
 
+PACKED = (5000, 3177, 2100, 1500, 1111, 900, 700, 613, 500, 333, 250, 200)  # kernels/bench/gpu
+PACKED_SMALL = (33, 20, 7, 1)
+
+
 def attention():
-    cases = [(2, 33, 2, 1, 64)] if SMALL else [
-        (max(1, 16384 // n), n, 32, 8, D)
-        for D in (64, 128) for n in (1024, 2048, 4096, 8192, 16384, 32768)]
+    cases = [(2, 33, 2, 1, D) for D in (64, 128)] if SMALL else [
+        (16384 // n, n, 32, heads, D) for D in (64, 128)
+        for n, heads in ((1024, 8), (2048, 8), (4096, 8), (8192, 8), (16384, 8), (8192, 32))]
     for B, N, H, KV, D in cases:
         q, k, v = (values(B, N, heads, D).transpose(1, 2).requires_grad_() for heads in (H, KV, KV))
 
@@ -133,6 +138,54 @@ def attention():
         with torch.no_grad():
             yield "attention forward", shape, median_ms(lambda: forward(q, k, v))
         yield "attention backward", shape, backward(forward, q, k, v)
+        del q, k, v
+    for D in (64, 128):
+        yield from packed(*((PACKED_SMALL, 2, 1) if SMALL else (PACKED, 32, 8)), D)
+
+
+def each_document(lengths):
+    """One call a document, which all PyTorch can do."""
+    def forward(q, k, v):
+        parts = zip(*(t.split(lengths) for t in (q, k, v)))
+        return torch.cat([F.scaled_dot_product_attention(
+            *(t.transpose(0, 1)[None] for t in part), is_causal=True, enable_gqa=True)[0]
+            .transpose(0, 1) for part in parts])
+    return forward
+
+
+def all_at_once(lengths):
+    """PyTorch's own call for sequences of differing lengths, where there is one."""
+    from torch.nn.attention.varlen import varlen_attn
+    ends = torch.tensor([0, *lengths], device=DEVICE).cumsum(0).int()
+    known = inspect.signature(varlen_attn).parameters
+    causal = {"is_causal": True} if "is_causal" in known else {"window_size": (-1, 0)}
+
+    def forward(q, k, v):
+        if "enable_gqa" in known:
+            grouped = {"enable_gqa": True}
+        else:
+            grouped, repeats = {}, q.shape[1] // k.shape[1]
+            k, v = (t.repeat_interleave(repeats, 1) for t in (k, v))
+        return varlen_attn(q, k, v, ends, ends, max(lengths), max(lengths), **causal, **grouped)
+    return forward
+
+
+def packed(lengths, H, KV, D):
+    """Documents end to end: the faster of the two ways."""
+    q, k, v = (values(sum(lengths), heads, D, grad=True) for heads in (H, KV, KV))
+    times = []
+    for make in (each_document, all_at_once):
+        try:
+            forward = make(lengths)
+            with torch.no_grad():
+                ahead = median_ms(lambda: forward(q, k, v))
+            times.append((ahead, backward(forward, q, k, v)))
+        except Exception as e:
+            print(f"gpu_kernels: {make.__name__}: {str(e)[:300]}", file=sys.stderr)
+    shape = f"packedx{sum(lengths)}x{H}x{KV}x{D}"
+    if times:
+        for entry, taken in zip(("attention forward", "attention backward"), min(times, key=sum)):
+            yield entry, shape, taken
 
 
 def decode():

@@ -23,7 +23,7 @@ PROGRAMS = {
     "test_ops": ("tests/test_ops_cuda", "tests/test_ops_emulated"),
 }
 PEERS = ("torch", "transformers", "peft", "trl", "accelerate", "liger-kernel",
-         "torchtune", "triton")
+         "torchtune", "torchao", "triton")
 BLAS_LIBRARY = "libcublasLt.so.13"
 DNN_LIBRARY = "libcudnn.so.9"
 
@@ -95,8 +95,7 @@ def lacking(needs, emulated=False):
     found += [name for name in needs.get("files", ()) if not (ROOT / name).exists()]
     if not emulated:
         found += [name for name in needs.get("tools", ()) if not find_tool(name)]
-        found += [f"python3's {name}" for name in needs.get("packages", ())
-                  if not has_package(name)]
+    found += [f"python3's {name}" for name in needs.get("packages", ()) if not has_package(name)]
     return found
 
 

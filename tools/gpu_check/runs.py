@@ -1,5 +1,6 @@
 """Runs of cria for tools/gpu-check: configs, data, steps and their time and memory."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -62,8 +63,9 @@ def tensor_shapes(c):
 class Bench:
     """Where a part runs: its folder of scratch, the programs, how long it may take."""
 
-    def __init__(self, work, limit, emulated, device="cuda"):
+    def __init__(self, work, limit, emulated, out=None, device="cuda"):
         self.work, self.emulated, self.device = Path(work), emulated, device
+        self.out = Path(out or work)  # what is to stay, beside the results
         self.ends = time.monotonic() + limit
         self.work.mkdir(parents=True, exist_ok=True)
 
@@ -204,22 +206,102 @@ class Bench:
             raise Failed(f"{config.stem}: {len(rows)} steps in {time.monotonic() - began:.0f} s: "
                          f"{said}")
         rates = [row["tokens_per_second"] for row in rows[2:]]
+        shares = [row["floor_share"] for row in rows[2:] if row.get("floor_share")]
         seconds = [(row["num_tokens"] - before["num_tokens"]) / row["tokens_per_second"]
                    for before, row in zip(rows[1:], rows[2:])]
         return {"steps": len(rows), "tokens_per_second": median(rates), "rates": rates,
                 "seconds": seconds, "first_step_s": first, "loss": [row["loss"] for row in rows],
+                "floor_share": median(shares) if shares else None,
                 "peak_bytes": None if held is None else peak - held}
 
     def plan(self, config):
         return json.loads(self.run("cria", "plan", config, "--json"))
 
+    def profile(self, config, steps, limit):
+        """Where the time of `steps` steps goes: profile.json. Its trace, which is written behind it
+        and kept, packed, in `out`, ends the run."""
+        folder, ends = config.with_suffix(""), time.monotonic() + limit
+        shutil.rmtree(folder, ignore_errors=True)
+        with (self.work / "train.log").open("wb") as log:
+            process = subprocess.Popen(
+                [str(program("cria", self.emulated)), "train", str(config), "--profile",
+                 str(steps)], cwd=ROOT, env=environment(), stdout=log, stderr=log)
+            try:
+                while (process.poll() is None and time.monotonic() < ends
+                       and not whole_json(folder / "profile-trace.json")):
+                    time.sleep(0.1)
+            finally:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGKILL)
+                process.wait()
+        if not whole_json(folder / "profile-trace.json"):
+            said = (self.work / "train.log").read_text(errors="replace").strip()[-800:]
+            raise Failed(f"{config.stem}: no profile in {limit:.0f} s: {said}")
+        trace = self.out / f"{config.stem}-trace.json.gz"
+        with (folder / "profile-trace.json").open("rb") as f, gzip.open(trace, "wb") as to:
+            shutil.copyfileobj(f, to)
+        found = json.loads((folder / "profile.json").read_text())
+        found.pop("products", None)  # operands by address
+        return {**found, "trace": trace.name}
+
+    # --- peers ---
+
+    def peer_environment(self):
+        return dict(environment(), HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false",
+                    PYTHONPATH=f"{ROOT / 'site'}:{os.environ.get('PYTHONPATH', '')}",
+                    LD_LIBRARY_PATH=os.environ.get("LD_LIBRARY_PATH", ""))
+
     def peer(self, script, *arguments):
         """The JSON that a peer's program ends with."""
         out = self.command(sys.executable, ROOT / "tools/bench_peer" / script, *arguments,
-                           env={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
-                                "PYTHONPATH": f"{ROOT / 'site'}:{os.environ.get('PYTHONPATH', '')}",
-                                "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")})
+                           env=self.peer_environment())
         return json.loads(out.strip().split("\n")[-1])
+
+    def peer_rows(self, script, *arguments):
+        """The lines of JSON that a peer's program says before it ends or the time is over, and
+        why there are no more, if it did not end well."""
+        said, why = self.work / "peer.out", None
+        words = [sys.executable, ROOT / "tools/bench_peer" / script, *arguments]
+        with said.open("w") as out, (self.work / "peer.err").open("w") as error:
+            process = subprocess.Popen(list(map(str, words)), cwd=ROOT, stdout=out, stderr=error,
+                                       env=self.peer_environment())
+            try:
+                if process.wait(timeout=self.left()):
+                    why = f"it ended with {process.returncode}"
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                why = "the time was over"
+        if why:
+            why += ": " + (self.work / "peer.err").read_text(errors="replace").strip()[-600:]
+        return [json.loads(line) for line in said.read_text().split("\n")[:-1]
+                if line.startswith("{")], why
+
+
+def judged(good, why, **found):
+    """A part's result."""
+    return {"good": bool(good), **({} if good else {"why": why}), **found}
+
+
+def try_each(names, check):
+    """({name: what was found}, [what is bad]): check(name) gives both; where it cannot go on, the
+    others do."""
+    found, bad = {}, []
+    for name in names:
+        try:
+            found[name], wrong = check(name)
+            bad += wrong
+        except Failed as e:
+            found[name] = {"failed": str(e)}
+            bad.append(f"{name}: {e}")
+    return found, bad
+
+
+def step_config(bench, name, shape, own, tokens, **more):
+    """A run over one document of `tokens` a step."""
+    values = {"model_name_or_path": str(bench.model(shape)), "random_weights": True, **own, **more}
+    return bench.config(name, stage="pt", datasets=str(bench.text(4, tokens)), max_length=tokens,
+                        per_device_train_batch_size=1, max_steps=1000, **values)
 
 
 def read_metrics(folder):
@@ -229,6 +311,22 @@ def read_metrics(folder):
         return []
     rows = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
     return [row for row in rows if "loss" in row]
+
+
+def whole_json(path):
+    """Whether a file is there and was written to its end."""
+    try:
+        json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def config_of(bench, shape):
+    """The file with a shape's config.json, for peers."""
+    path = bench.work / f"{shape}.json"
+    path.write_text(json.dumps(SHAPES[shape]))
+    return path
 
 
 def file_hash(path):

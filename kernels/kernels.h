@@ -257,11 +257,12 @@ struct kernels {
     void (*sample)(struct device *d, int32_t *id, const void *logits, int32_t V,
                    const struct kern_sample *s);
     /* Runs every instruction that kernels use beyond CUDA's language and compares what it does with
-     * what it must do: some milliseconds. Fills *count of `room`. Allocates. ERR_DEVICE,
-     * ERR_MEMORY.
+     * what it must do: some milliseconds. Fills *count of `room`, from the `first` on: what a
+     * device cannot bear takes all behind it along, and can be told apart only by processes that
+     * ask for one each. Allocates. ERR_DEVICE, ERR_MEMORY.
      */
-    enum status (*check)(struct device *d, struct kern_check *out, int32_t room, int32_t *count,
-                         struct err *e);
+    enum status (*check)(struct device *d, int32_t first, struct kern_check *out, int32_t room,
+                         int32_t *count, struct err *e);
 
     /* --- what only a device has that computes behind the host's back (optional, all or none) ---
      */

@@ -130,8 +130,8 @@ void cuda_fill_normal(struct device *d, void *out, int floats, size_t n, struct 
                       uint64_t first, float std);
 void cuda_sample(struct device *d, int32_t *id, const void *logits, int32_t V,
                  const struct kern_sample *s);
-enum status cuda_check(struct device *d, struct kern_check *out, int32_t room, int32_t *count,
-                       struct err *e);
+enum status cuda_check(struct device *d, int32_t first, struct kern_check *out, int32_t room,
+                       int32_t *count, struct err *e);
 void cuda_embedding_forward(struct device *d, void *out, const void *table, const int32_t *ids,
                             int32_t N, int32_t C);
 void cuda_embedding_backward(struct device *d, float *dtable, const void *dout, const int32_t *ids,

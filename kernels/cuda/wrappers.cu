@@ -412,8 +412,8 @@ static void check_row(struct device *d, int row, void *const on_device[2], uint3
     }
 }
 
-enum status cuda_check(struct device *d, struct kern_check *out, int32_t room, int32_t *count,
-                       struct err *e)
+enum status cuda_check(struct device *d, int32_t first, struct kern_check *out, int32_t room,
+                       int32_t *count, struct err *e)
 {
     void *on_device[2] = {};
     struct wanted *w = (struct wanted *)mem_calloc(1, sizeof *w);
@@ -422,7 +422,7 @@ enum status cuda_check(struct device *d, struct kern_check *out, int32_t room, i
     if (!s) s = cuda_alloc(d, IN * sizeof *in, &on_device[0], e);
     if (!s) s = cuda_alloc(d, OUT * sizeof *got, &on_device[1], e);
     *count = 0;
-    for (int i = 0; !s && i < NUM_ROWS && *count < room; i++) {
+    for (int i = first; !s && i < NUM_ROWS && *count < room; i++) {
         if (rows[i].capability > cuda_state(d)->capability) continue;
         check_row(d, i, on_device, in, got, w, &out[(*count)++]);
         s = d->k->sync(d, e);

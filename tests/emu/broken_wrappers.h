@@ -12,8 +12,8 @@ static inline void multiply_and_swap(float (&c)[4], const uint32_t (&a)[4], cons
 
 #define multiply_16x8x16 multiply_and_swap
 #define cuda_check cuda_check_broken
-extern "C" enum status cuda_check_broken(struct device *d, struct kern_check *out, int32_t room,
-                                         int32_t *count, struct err *e);
+extern "C" enum status cuda_check_broken(struct device *d, int32_t first, struct kern_check *out,
+                                         int32_t room, int32_t *count, struct err *e);
 
 #define copy_async_16(to, from, bytes) copy_async_16(to, from, 16) /* not filled up with zeros */
 #define load_tiles_4_turned load_tiles_4

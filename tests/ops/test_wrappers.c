@@ -17,8 +17,29 @@
 enum { MOST = 64 };
 
 /* In emulation: the check of tests/emu/broken_wrappers.h. */
-extern enum status cuda_check_broken(struct device *d, struct kern_check *out, int32_t room,
-                                     int32_t *count, struct err *e) __attribute__((weak));
+extern enum status cuda_check_broken(struct device *d, int32_t first, struct kern_check *out,
+                                     int32_t room, int32_t *count, struct err *e)
+    __attribute__((weak));
+
+static void say(const struct kern_check *c)
+{
+    print_message("wrapper \"%s\" %d %d %.3g %g\n", c->name, c->values, c->wrong, c->worst,
+                  c->bound);
+}
+
+/* One by itself: its line, or nothing where there is none of that number. */
+static int check_one(struct device *d, int32_t number)
+{
+    struct kern_check check = {0};
+    struct err e = {0};
+    int32_t count = 0;
+    if (d->k->check(d, number, &check, 1, &count, &e)) {
+        print_message("wrapper \"%s\" failed: %s\n", count ? check.name : "", e.message);
+        return 1;
+    }
+    if (count) say(&check);
+    return count && check.wrong;
+}
 
 static void test_wrappers(void **state)
 {
@@ -28,18 +49,20 @@ static void test_wrappers(void **state)
     int32_t count = 0, wrong = 0;
     (void)state;
     assert_int_equal(device_open(&d, "cuda", 0, &e), OK);
-    if (d.k->check(&d, check, MOST, &count, &e)) fail_msg("%s", e.message);
+    if (d.k->check(&d, 0, check, MOST, &count, &e)) fail_msg("%s", e.message);
     for (int32_t i = 0; i < count; i++) {
-        const struct kern_check *c = &check[i];
-        print_message("wrapper \"%s\" %d %d %.3g %g\n", c->name, c->values, c->wrong, c->worst,
-                      c->bound);
-        assert_true(c->values > 0);
-        wrong += c->wrong;
+        say(&check[i]);
+        assert_true(check[i].values > 0);
+        wrong += check[i].wrong;
     }
     assert_true(count >= 10 && count < MOST);
     assert_int_equal(wrong, 0);
-    assert_int_equal(d.k->check(&d, check, 3, &count, &e), OK);
+    assert_int_equal(d.k->check(&d, 0, check, 3, &count, &e), OK);
     assert_int_equal(count, 3);
+    assert_int_equal(d.k->check(&d, 2, &check[3], 1, &count, &e), OK);
+    assert_string_equal(check[3].name, check[2].name);
+    assert_int_equal(d.k->check(&d, MOST, check, MOST, &count, &e), OK);
+    assert_int_equal(count, 0);
     device_close(&d);
 }
 
@@ -62,7 +85,7 @@ static void test_broken(void **state)
     (void)state;
     if (!cuda_check_broken) skip();
     assert_int_equal(device_open(&d, "cuda", 0, &e), OK);
-    assert_int_equal(cuda_check_broken(&d, check, MOST, &count, &e), OK);
+    assert_int_equal(cuda_check_broken(&d, 0, check, MOST, &count, &e), OK);
     for (int32_t i = 0; i < count; i++) {
         int wanted = 0;
         for (size_t k = 0; k < sizeof broken / sizeof *broken; k++)
@@ -112,7 +135,8 @@ static void test_normal(void **state)
     }
 }
 
-int main(void)
+/* An argument: the wrapper of that number alone, since one that faults ends the others. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrappers),
@@ -125,6 +149,8 @@ int main(void)
         print_message("skipped, no GPU: %s\n", e.message);
         return 77;
     }
+    int one = argc > 1, wrong = one ? check_one(&d, (int32_t)strtol(argv[1], NULL, 10)) : 0;
     device_close(&d);
+    if (one) return wrong;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,6 +22,17 @@ from gpu_check import fast, goals, parts, runs, steps, table  # noqa: E402
 DOCTOR = 'echo \'{"checks": [{"name": "gpu", "found": "%s"}]}\''
 WRAPPERS = 'echo \'wrapper "ldmatrix" 128 %d 0 0\''
 OPS = "echo '[       OK ] test_table in fp32'"
+# three wrappers, of which the second faults and takes the third along
+FAULTS = """case "$1" in
+0|2) echo "wrapper \\"w$1\\" 128 0 0 0" ;;
+1) echo an illegal address; exit 1 ;;
+'') echo 'wrapper "w0" 128 0 0 0'; echo '[  FAILED  ] test_wrappers'; exit 1 ;;
+esac"""
+# a kernel of one op in one setting
+BROKEN_OP = """case "$1 $CRIA_OP_CASES" in
+*hopper*attention | '* in hopper ') kill -SEGV $$ ;;
+*) %s ;;
+esac""" % OPS
 GPU, NONE = "cuda, NVIDIA Pretended", "none: this machine has no NVIDIA GPU that CUDA sees"
 
 
@@ -40,10 +51,11 @@ class Pretended(unittest.TestCase):
         path.write_text(f"#!/bin/sh\n[ -n \"$LD_TRACE_LOADED_OBJECTS\" ] && exit\n{script}\n")
         path.chmod(0o755)
 
-    def run_tool(self, *arguments):
+    def run_tool(self, *arguments, path=None):
         done = subprocess.run(
             [sys.executable, str(TOOL), *arguments, "--out", str(self.out)], capture_output=True,
-            text=True, env=dict(os.environ, CRIA_GPU_CHECK_BIN=str(self.bin)))
+            text=True, env=dict(os.environ, CRIA_GPU_CHECK_BIN=str(self.bin),
+                                PATH=":".join(filter(None, (path, os.environ["PATH"])))))
         path = self.out / "gpu-check.json"
         return done, json.loads(path.read_text()) if path.exists() else None
 
@@ -63,6 +75,29 @@ class Pretended(unittest.TestCase):
         status = {name: part["status"] for name, part in found["parts"].items()}
         self.assertEqual(status, {"wrappers": "failed", "ops": "passed", "kernels": "missing"})
         self.assertIn("ended with -11", found["parts"]["wrappers"]["why"])
+
+    def test_faults_are_told_apart(self):
+        self.program("tests/test_wrappers_cuda", FAULTS)
+        self.program("tests/test_ops_cuda", BROKEN_OP)
+        _, found = self.run_tool("wrappers", "ops")
+        wrappers, ops = found["parts"]["wrappers"], found["parts"]["ops"]
+        self.assertEqual([row["name"] for row in wrappers["wrappers"]], ["w0", "w2"])
+        self.assertIn("number 1: ", wrappers["why"])
+        self.assertIn("an illegal address", wrappers["why"])
+        self.assertEqual(ops["why"], "hopper: attention")
+        self.assertEqual(ops["ops"]["flash"]["tests"], {"test_table in fp32": True})
+
+    def test_doctor_breaks(self):
+        """What the driver says counts where our own program does not come to an answer."""
+        self.program("cria", "kill -SEGV $$")
+        smi = self.bin / "path"
+        smi.mkdir()
+        (smi / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA Pretended, 580\n")
+        (smi / "nvidia-smi").chmod(0o755)
+        _, found = self.run_tool("ops", path=str(smi))
+        self.assertEqual(found["parts"]["ops"]["status"], "passed")
+        self.assertIn("NVIDIA Pretended, 580; cria doctor ended with -11",
+                      found["machine"]["gpu"])
 
     def test_merge(self):
         self.program("tests/test_wrappers_cuda", WRAPPERS % 3)
@@ -107,7 +142,7 @@ class Pretended(unittest.TestCase):
     def test_hang(self):
         self.program("tests/test_ops_cuda", "sleep 60")
         done, _ = self.run_tool("--run", "ops", "--limit", "1")
-        self.assertIn("did not end in time", json.loads(done.stdout)["why"])
+        self.assertIn("did not end in time", json.loads(done.stdout)["ops"]["fp32"]["errors"][0])
 
     def test_no_gpu(self):
         self.program("cria", DOCTOR % NONE)

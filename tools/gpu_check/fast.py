@@ -61,12 +61,14 @@ def ladder(bench, *more):
     """Rows of each engine, each from a process of its own; why of those that broke."""
     rows, bad = [], []
     for engine in ENGINES:
-        ends, bench.ends = bench.ends, min(bench.ends, time.monotonic() + ENGINE_LIMIT)
+        if bench.over():
+            bad.append(f"{engine}: the time was over")
+            continue
         try:
-            rows += bench_lines(bench, "gemm", "attention", engine, *more)[1]
+            with bench.within(ENGINE_LIMIT):
+                rows += bench_lines(bench, "gemm", "attention", engine, *more)[1]
         except Failed as e:
             bad.append(f"{engine}: {e}")
-        bench.ends = ends
     return [row for row in rows if row["entry"].startswith("attention")], bad
 
 

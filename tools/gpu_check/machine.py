@@ -25,6 +25,7 @@ PROGRAMS = {
 PEERS = ("torch", "transformers", "peft", "trl", "accelerate", "liger-kernel",
          "torchtune", "torchao", "triton")
 BLAS_LIBRARY = "libcublasLt.so.13"
+DOCTOR_LIMIT = 30
 DNN_LIBRARY = "libcudnn.so.9"
 
 
@@ -102,18 +103,26 @@ def lacking(needs, emulated=False):
 # --- the GPU ---
 
 
+def told_by_driver(trouble):
+    """Where our own program does not come to an answer, the driver's does."""
+    driver = query_driver()
+    return (f"{driver}; {trouble}", None) if driver else (None, trouble)
+
+
 def find_gpu(emulated=False):
     """(description, None), or (None, why there is none)."""
     path = program("cria", emulated)
     if not path.exists():
         return None, f"{path} is not there"
-    done = subprocess.run([str(path), "doctor", "--json"], env=environment(), capture_output=True,
-                          text=True, timeout=120)
     try:
-        checks = {c["name"]: c["found"] for c in json.loads(done.stdout)["checks"]}
+        done = subprocess.run([str(path), "doctor", "--json"], env=environment(),
+                              capture_output=True, text=True, timeout=DOCTOR_LIMIT)
+        gpu = {c["name"]: c["found"] for c in json.loads(done.stdout)["checks"]}["gpu"]
+    except subprocess.TimeoutExpired:  # it runs each wrapper: the parts will tell which one hangs
+        return told_by_driver(f"cria doctor did not end in {DOCTOR_LIMIT} s")
     except (ValueError, KeyError):
-        return None, f"cria doctor: {done.stderr.strip()[-300:]}"
-    gpu = checks["gpu"]
+        return told_by_driver(f"cria doctor ended with {done.returncode}: "
+                              f"{done.stderr.strip()[-300:]}")
     for start in ("none: ", "not used: "):
         if gpu.startswith(start):
             return None, gpu[len(start):]

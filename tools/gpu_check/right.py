@@ -31,27 +31,95 @@ PLANS = {  # shape, what of the config is not the default, tokens of a step
 }
 
 
-def check_wrappers(bench):
-    said = bench.run("test_wrappers", codes=(0, 1), merged=True)
-    rows = [{"name": name, "values": int(values), "wrong": int(wrong), "worst_units": float(worst),
+MOST_WRAPPERS, WRAPPER_LIMIT = 64, 8
+
+
+def wrapper_rows(said):
+    return [{"name": name, "values": int(values), "wrong": int(wrong), "worst_units": float(worst),
              "bound_units": float(bound)}
             for name, values, wrong, worst, bound in
             re.findall(r'wrapper "([^"]+)" (\d+) (\d+) (\S+) (\S+)', said)]
+
+
+def each_wrapper(bench):
+    """Each in a process of its own, after one of all: (rows, [what is bad])."""
+    rows, bad = [], []
+    for number in range(MOST_WRAPPERS):
+        if bench.over():
+            bad.append(f"no time for number {number} and those behind it")
+            break
+        try:
+            with bench.within(WRAPPER_LIMIT):
+                said = bench.run("test_wrappers", number, merged=True)
+        except Failed as e:
+            bad.append(f"number {number}: {e}")
+            continue
+        if not wrapper_rows(said):
+            break
+        rows += wrapper_rows(said)
+    return rows, bad
+
+
+def check_wrappers(bench):
+    """All in one process; where that does not come to its end, each in its own, since one that
+    faults or waits for ever takes along those behind it."""
+    try:
+        with bench.within(2 * WRAPPER_LIMIT):
+            said = bench.run("test_wrappers", codes=(0, 1), merged=True)
+        rows = wrapper_rows(said)
+        broke = "FAILED" in said and not any(row["wrong"] for row in rows)
+    except Failed as e:
+        rows, said, broke = [], str(e), True
     bad = [row["name"] for row in rows if row["wrong"]]
-    good = rows and not bad and "FAILED" not in said
-    return judged(good, f"not as they must be: {', '.join(bad) or said[-600:]}", wrappers=rows)
+    if broke:
+        rows, bad = each_wrapper(bench)
+        bad += [row["name"] for row in rows if row["wrong"]]
+    good = rows and not bad and not broke
+    return judged(good, f"not as they must be: {'; '.join(bad) or said[-600:]}", wrappers=rows)
+
+
+SETTINGS = ("fp32", "bf16", "flash", "hopper", "cudnn")
+OPS = ("embedding", "norm", "rope", "linear", "lora", "attention", "swiglu", "head", "grad_norm",
+       "adamw", "adamw_8bit")
+SETTING_LIMIT, OP_LIMIT = 30, 8
+
+
+def run_ops(bench, setting, ops, limit):
+    """({test: passed}, [what is bad]) of the op table in one setting, all ops or some."""
+    env = {"CRIA_OP_CASES": ops} if ops else {}
+    try:
+        with bench.within(limit):
+            said = bench.run("test_ops", f"* in {setting}", codes=(0, *range(1, 65)), merged=True,
+                             env=env)
+    except Failed as e:
+        return {}, [str(e)]
+    tests = {name: result == "OK"
+             for result, name in re.findall(r"\[\s+(OK|FAILED)\s+\] (test_.+)", said)}
+    if tests and all(tests.values()):
+        return tests, []
+    return tests, re.findall(r"case \d+ \(.*", said) or [said[-300:]]
 
 
 def check_ops(bench):
-    env = {"CRIA_OP_CASES": "swiglu,rope"} if bench.emulated else {}
-    said = bench.run("test_ops", codes=(0, *range(1, 65)), merged=True, env=env)
-    results = dict(re.findall(r"\[\s+(OK|FAILED)\s+\] (.+)", said)[::-1])
-    tests = re.findall(r"\[\s+(OK|FAILED)\s+\] (test_.+)", said)
-    bad = [name for result, name in tests if result == "FAILED"]
-    errors = re.findall(r"case \d+ \(.*", said)
-    good = tests and not bad and "FAILED" not in results
-    return judged(good, "; ".join(errors or [said[-600:]]),
-                  tests=[name for _, name in tests], errors=errors)
+    """A process a setting; where one breaks, a process an op, since a kernel that faults takes
+    along all behind it."""
+    some, found, bad = "swiglu,rope" if bench.emulated else None, {}, []
+    for setting in SETTINGS:
+        if bench.over():
+            bad.append(f"{setting}: the time was over")
+            continue
+        tests, errors = run_ops(bench, setting, some, SETTING_LIMIT)
+        found[setting] = {"tests": tests, "errors": errors}
+        if not errors:
+            continue
+        broken = {}
+        for op in OPS if not bench.emulated else ():
+            errors = [] if bench.over() else run_ops(bench, setting, op, OP_LIMIT)[1]
+            if errors:
+                broken[op] = errors
+        found[setting]["ops"] = broken
+        bad.append(f"{setting}: {', '.join(broken) or found[setting]['errors'][0]}")
+    return judged(not bad, "; ".join(bad), ops=found)
 
 
 # Small cases: of shared memory and of masks each kind, and what waits for what.

@@ -1,5 +1,6 @@
 """Runs of cria for tools/gpu-check: configs, data, steps and their time and memory."""
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -71,6 +72,18 @@ class Bench:
 
     def left(self):
         return max(1.0, self.ends - time.monotonic())
+
+    def over(self):
+        return time.monotonic() > self.ends
+
+    @contextlib.contextmanager
+    def within(self, seconds):
+        """No more than that for what is in the block."""
+        ends, self.ends = self.ends, min(self.ends, time.monotonic() + seconds)
+        try:
+            yield
+        finally:
+            self.ends = ends
 
     def run(self, name, *arguments, codes=(0,), **more):
         """Stdout of one of our programs; Failed where it ends otherwise."""

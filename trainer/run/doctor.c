@@ -195,7 +195,7 @@ static void check_instructions(struct doctor *d, struct device *device)
     struct err e = {0};
     int32_t count = 0, bad = 0;
     int64_t values = 0;
-    if (device->k->check(device, check, INSTRUCTIONS, &count, &e)) {
+    if (device->k->check(device, 0, check, INSTRUCTIONS, &count, &e)) {
         warn(c, "%.200s", e.message);
         return;
     }

@@ -123,30 +123,44 @@ def fastest_engine(bench, size, packed_only=False):
 # --- a step of preferences ---
 
 
+PAIRS = {"shape": "8b", "prompt": 700, "reply": 450, "pairs_a_step": 2}
+TOY_PAIRS = {"shape": "toy", "prompt": 40, "reply": 20, "pairs_a_step": 2}
+
+
+def pairs_of(bench):
+    """(what a step of preferences is, the file of its pairs)"""
+    about = TOY_PAIRS if bench.emulated else PAIRS
+    return about, bench.long_pairs(8 * about["pairs_a_step"], about["prompt"], about["reply"])
+
+
+def dpo_config(bench, name, sharing):
+    about, pairs = pairs_of(bench)
+    engine = fastest_engine(bench, SHAPES[about["shape"]]["head_dim"], True)
+    return bench.config(
+        name, model_name_or_path=str(bench.model(about["shape"])), random_weights=True, stage="dpo",
+        template="alpaca", datasets=str(pairs), finetuning="lora", lora_r=16, max_steps=1000,
+        max_length=2 * (about["prompt"] + about["reply"]), prefix_sharing=sharing,
+        per_device_train_batch_size=about["pairs_a_step"],
+        attention="plain" if bench.emulated else engine)
+
+
 def bench_dpo(bench):
     """Pairs whose prompt is computed once, against the plain form and TRL's trainer."""
-    shape, prompt, reply, batch = ("toy", 40, 20, 2) if bench.emulated else ("8b", 700, 450, 2)
-    pairs = bench.long_pairs(8 * batch, prompt, reply)
-    engine = fastest_engine(bench, SHAPES[shape]["head_dim"], True)
-    own = {"model_name_or_path": str(bench.model(shape)), "random_weights": True, "stage": "dpo",
-           "template": "alpaca", "datasets": str(pairs), "finetuning": "lora", "lora_r": 16,
-           "max_length": 2 * (prompt + reply), "per_device_train_batch_size": batch,
-           "max_steps": 1000, "attention": "plain" if bench.emulated else engine}
+    about, pairs = pairs_of(bench)
     steps = 3 if bench.emulated else MOST_DPO_STEPS
 
     def form(name):
-        config = bench.config(f"dpo-{name}", **own, prefix_sharing=name == "shared")
-        run = bench.steps(config, steps, min(30, bench.left() / 3))
-        return {**run, "pairs_per_second": batch / median(run["seconds"])}, []
+        run = bench.steps(dpo_config(bench, f"dpo-{name}", name == "shared"), steps,
+                          min(30, bench.left() / 3))
+        return {**run, "pairs_per_second": about["pairs_a_step"] / median(run["seconds"])}, []
 
     found, bad = try_each(("shared", "plain"), form)
-    found.update({"shape": shape, "prompt": prompt, "reply": reply, "pairs_a_step": batch,
-                  "attention": own["attention"]})
+    found.update(about)
     rates = [found[name].get("pairs_per_second") for name in ("shared", "plain")]
     if all(rates):
         found["gain"] = rates[0] / rates[1]
     if all(map(has_package, TRL)):
-        found["trl"] = bench_trl(bench, shape, pairs, batch)
+        found["trl"] = bench_trl(bench, about["shape"], pairs, about["pairs_a_step"])
     return judged(not bad, "; ".join(bad), dpo=found)
 
 
@@ -171,14 +185,19 @@ def bench_profile(bench):
     if bench.emulated:
         cases = {"toy-lora": ("toy", lora, 64)}
 
-    def profile(name):
+    def config_for(name):
+        if name not in cases:
+            return dpo_config(bench, name, True)
         shape, own, tokens = cases[name]
         engine = fastest_engine(bench, SHAPES[shape]["head_dim"])
-        config = step_config(bench, name, shape, own, tokens,
-                             attention="plain" if bench.emulated else engine)
-        return bench.profile(config, 2 if bench.emulated else 3, min(40, bench.left() - 2)), []
+        return step_config(bench, name, shape, own, tokens,
+                           attention="plain" if bench.emulated else engine)
 
-    found, bad = try_each(cases, profile)
+    def profile(name):
+        return bench.profile(config_for(name), 2 if bench.emulated else 3,
+                             min(40, bench.left() - 2)), []
+
+    found, bad = try_each((*cases, "dpo"), profile)
     return judged(not bad, "; ".join(bad), profiles=found)
 
 

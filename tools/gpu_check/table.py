@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gpu_check import goals
 from gpu_check.machine import ROOT
+from gpu_check.parts import PARTS
 from gpu_check.steps import PEERS
 
 COMMITTED = ROOT / "kernels/bench/results/gpu.json"
@@ -129,7 +130,8 @@ def start_lines(row):
 
 def tables(results):
     """Markdown of one file of results."""
-    parts, where = results["parts"], results["machine"]
+    where, known = results["machine"], list(PARTS)
+    parts = dict(sorted(results["parts"].items(), key=lambda part: known.index(part[0])))
     lines = part_lines(parts, where["commit"]) + goal_lines(results)
     rows = {name: goals.rows_of(results, name) or [] for name in ("kernels", "attention", "head")}
     ladder = [row for row in rows["attention"] if row["entry"].startswith("attention")]

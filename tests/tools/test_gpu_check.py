@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -34,6 +35,13 @@ BROKEN_OP = """case "$1 $CRIA_OP_CASES" in
 *) %s ;;
 esac""" % OPS
 GPU, NONE = "cuda, NVIDIA Pretended", "none: this machine has no NVIDIA GPU that CUDA sees"
+
+
+def is_running(pid):
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
 
 
 class Pretended(unittest.TestCase):
@@ -127,8 +135,11 @@ class Pretended(unittest.TestCase):
                      + OPS)
         _, found = self.run_tool("ops")
         self.assertEqual(found["parts"]["ops"]["status"], "passed")
-        stat = Path(f"/proc/{(self.bin / 'pid').read_text().strip()}/stat")
-        self.assertTrue(not stat.exists() or ") Z " in stat.read_text())
+        pid = (self.bin / "pid").read_text().strip()
+        ends = time.monotonic() + 10  # what is killed takes its time to go
+        while is_running(pid) and time.monotonic() < ends:
+            time.sleep(0.05)
+        self.assertFalse(is_running(pid))
 
     def test_no_scripts(self):
         """A carried folder that lacks a file of a part's."""
@@ -221,7 +232,7 @@ class Peers(unittest.TestCase):
 
     def test_hangs(self):
         rows, why = self.lines("import time\nprint('{\"name\": \"a\"}', flush=True)\n"
-                               "print('{\"na', end='', flush=True)\ntime.sleep(60)", 1)
+                               "print('{\"na', end='', flush=True)\ntime.sleep(60)", 5)
         self.assertEqual(rows, [{"name": "a"}])
         self.assertIn("the time was over", why)
 
@@ -254,15 +265,12 @@ class Numbers(unittest.TestCase):
         self.assertGreater(steps.flops_per_token("1b", "full", 4096),
                            1.4 * steps.flops_per_token("1b", "lora", 4096))
 
-    def test_rules(self):
-        rows = [{"entry": f"attention {way}", "shape": f"{16384 // n}x{n}x32x8x{D}", "ms": ms,
-                 "engine": engine} for n, D, engine, ms in (
-                     (1024, 64, "flash", 1.0), (1024, 64, "plain", 2.0), (8192, 64, "flash", 4.0),
-                     (8192, 64, "hopper", 3.0)) for way in ("forward", "backward")]
-        rows.append({"entry": "attention forward", "shape": "2x8192x32x8x64", "ms": 0.1,
-                     "engine": "cudnn"})  # without a backward it is no candidate
-        self.assertEqual(fast.rules_of(rows), ["{90, 64, 8192, ATTENTION_HOPPER}",
-                                               "{90, 64, 1024, ATTENTION_FLASH}"])
+    def test_both_ways(self):
+        """An engine without a backward is no candidate."""
+        rows = [{"entry": f"attention {way}", "shape": "2x8192x32x8x64", "ms": ms, "engine": engine}
+                for engine, ms in (("flash", 4.0), ("hopper", 3.0)) for way in ("forward", "backward")]
+        rows.append({**rows[0], "ms": 0.1, "engine": "cudnn"})
+        self.assertEqual(fast.both_ways(rows), {("2x8192x32x8", 64): {"flash": 8.0, "hopper": 6.0}})
 
 
 def results():

@@ -13,7 +13,6 @@ ENGINES = ("hopper", "flash", "cudnn", "plain")
 TRL = ("torch", "transformers", "peft", "trl", "datasets", "h5py")
 ENGINE_LIMIT = 45  # seconds of one engine's ladder
 MOST_DPO_STEPS = 8
-RULES_OF = "x32x8x"  # heads whose times make rules
 
 
 # --- entries by themselves ---
@@ -83,20 +82,10 @@ def both_ways(rows):
             for shape, times in found.items()}
 
 
-def rules_of(rows):
-    """The fastest engine by length, as rows for the table in kernels/cuda/attention.c."""
-    best = []
-    for (shape, size), times in both_ways(rows).items():
-        if f"{shape}x".endswith(RULES_OF) and times and not shape.startswith("packed"):
-            best.append((size, int(shape.split("x")[1]), min(times, key=times.get)))
-    best.sort(reverse=True)  # the longest first: a rule holds from its length on
-    return [f"{{90, {size}, {length}, ATTENTION_{engine.upper()}}}" for size, length, engine in best]
-
-
 def bench_attention(bench):
     rows, bad = ladder(bench)
     about, decode = bench_lines(bench, "copy", "decode")
-    found = {"about": about, "rules": rules_of(rows)}
+    found = {"about": about}
     found.update(with_peer(bench, rows + decode, "attention", "decode"))
     missing = [e for e in ENGINES if not any(row["engine"] == e for row in rows)]
     if missing and not bad:

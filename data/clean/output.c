@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/aside.h"
+
 #define PENDING_MAX ((size_t)1 << 20)
 
 void output_init(struct output *o)
@@ -20,6 +22,7 @@ enum status output_open(struct output *o, const char *path, struct err *e)
         o->aside[0] = 0;
         return err_set(e, ERR_IO, "path too long: %s", path);
     }
+    aside_begin(o->aside);
     o->fd = open(o->aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     return o->fd < 0 ? err_errno(e, "cannot write %s", o->aside) : OK;
 }
@@ -55,6 +58,7 @@ enum status output_commit(struct output *o, struct err *e)
     o->fd = -1;
     if (failed) return err_errno(e, "%s", o->aside);
     if (rename(o->aside, o->path)) return err_errno(e, "cannot write %s", o->path);
+    aside_end(o->aside);
     o->aside[0] = 0;
     folder_of(o->path, folder);
     return io_sync_dir(folder, e);
@@ -64,5 +68,5 @@ void output_close(struct output *o)
 {
     buf_free(&o->pending);
     if (o->fd >= 0) close(o->fd);
-    if (o->aside[0]) unlink(o->aside);
+    if (o->aside[0]) unlink(o->aside), aside_end(o->aside);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/aside.h"
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/mem.h"
@@ -106,6 +107,7 @@ static enum status create_file(struct store_writer *w, struct err *e)
     /* Removed rather than truncated: a link somebody left there is not written through. */
     if (unlink(w->aside) && errno != ENOENT) return err_errno(e, "%s", w->aside);
     hid_t access = hdf_access_list(), list = H5Pcreate(H5P_FILE_CREATE);
+    aside_begin(w->aside);
     w->created = 1; /* a file can be there even if HDF5 then fails */
     /* No times are kept: the same documents make the same bytes. */
     if (access >= 0 && latch_install(access, &w->latch) >= 0 && list >= 0 &&
@@ -334,6 +336,7 @@ enum status store_writer_commit(struct store_writer *w, const char *report_json,
     TRY(write_totals(w, report_json, e));
     TRY(close_file(w, e));
     TRY(hdf_publish(w->aside, w->path, e));
+    aside_end(w->aside);
     w->created = 0;
     return OK;
 }
@@ -344,7 +347,7 @@ void store_writer_close(struct store_writer *w)
     struct err ignored = {0};
     enum status gone = close_file(w, &ignored); /* a commit has said it, or nobody wants to know */
     (void)gone;
-    if (w->created) unlink(w->aside);
+    if (w->created) unlink(w->aside), aside_end(w->aside);
     for (int c = 0; c < NUM_COLUMNS; c++) mem_free(w->columns[c].staged);
     hasher_destroy(w->hash);
     mem_free(w->path);

@@ -104,6 +104,48 @@ static void test_stopped(void **state)
     stopped_case("interrupted", SIGINT);
 }
 
+/* What is half-made goes with the program: `verb` writes OUT aside, out of a long file. */
+static void half_made_case(const char *out, const char *const *args)
+{
+    char aside[256], lock[256], name[64];
+    const char *argv[16] = {getenv("CRIA_BIN")};
+    size_t n = 1;
+    for (; *args; args++) argv[n++] = *args;
+    snprintf(name, sizeof name, "%s.tmp", out);
+    tiny_path(&tiny, name, aside);
+    snprintf(name, sizeof name, "%s.lock", out);
+    tiny_path(&tiny, name, lock);
+    struct running p = run_start(argv, NULL, -1);
+    for (int i = 0; i < PATIENCE * 500 && !io_exists(aside); i++) wait_ms(2);
+    kill(p.pid, SIGTERM);
+    struct ran r = run_wait(&p);
+    assert_int_equal(r.signal, SIGTERM);
+    assert_false(io_exists(aside));
+    assert_false(io_exists(lock));
+    ran_free(&r);
+}
+
+static void test_half_made(void **state)
+{
+    (void)state;
+    char data[256], h5[256], jsonl[256];
+    tiny_path(&tiny, "long.jsonl", data);
+    tiny_path(&tiny, "half.h5", h5);
+    tiny_path(&tiny, "half.jsonl", jsonl);
+    FILE *f = fopen(data, "w");
+    assert_non_null(f);
+    for (int i = 0; i < 200000; i++)
+        fprintf(f,
+                "{\"instruction\": \"What is %d and one, and why is it so?\", \"input\": \"\", "
+                "\"output\": \"It is %d, for one comes after another, and that is all.\"}\n",
+                i, i + 1);
+    assert_int_equal(fclose(f), 0);
+    half_made_case("half.h5", (const char *[]){"prepare", "--data", data, "--tokenizer", TINY_MODEL,
+                                               "--template", "orca", "--out", h5, NULL});
+    half_made_case("half.jsonl", (const char *[]){"clean", data, "--out", jsonl, NULL});
+    unlink(data);
+}
+
 /* Documents enough for steps of a second: the second signal does not wait for the step's end. */
 static void write_much(void)
 {
@@ -243,6 +285,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_half_made),
         cmocka_unit_test(test_second_signal),
         cmocka_unit_test(test_chat_terminal),
     };

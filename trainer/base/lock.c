@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/aside.h"
 #include "base/log.h"
 
 /* Is it still the file of that name? Who had it may have removed it before we got it. */
@@ -39,7 +40,10 @@ static int get(struct lock *l, const char *path, int waits)
         l->fd = open(l->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
         if (l->fd < 0) return 0;
         int failed = take(l->fd, path, waits, &told);
-        if (!failed && is_current(l)) return 0;
+        if (!failed && is_current(l)) {
+            aside_begin(l->path);
+            return 0;
+        }
         close(l->fd);
         l->fd = -1;
         if (failed) return failed == EWOULDBLOCK;
@@ -53,6 +57,7 @@ int lock_try(struct lock *l, const char *path) { return get(l, path, 0); }
 void lock_release(struct lock *l)
 {
     if (l->fd < 0) return;
+    aside_end(l->path);
     unlink(l->path); /* before it is let go of, so that nobody takes a file without a name */
     close(l->fd);
     l->fd = -1;

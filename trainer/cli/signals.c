@@ -3,12 +3,15 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include "base/aside.h"
+
 static signals_listener *listener;
 static sigset_t watched;
 
 static void let_it_end(int number)
 {
     sigset_t one;
+    aside_remove_all();
     sigemptyset(&one);
     sigaddset(&one, number);
     signal(number, SIG_DFL);
@@ -21,7 +24,7 @@ static void *wait_for_signals(void *context)
     int number;
     (void)context;
     while (!sigwait(&watched, &number))
-        if (!listener(number)) let_it_end(number);
+        if (!listener || !listener(number)) let_it_end(number);
     return NULL;
 }
 

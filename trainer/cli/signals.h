@@ -13,7 +13,8 @@
 /* Called by the waiting thread. 0: the signal has its default effect, and the program ends. */
 typedef int signals_listener(int number);
 
-/* From here to the program's end SIGINT and SIGTERM go to `listen`. Before any other thread is
+/* From here to the program's end SIGINT and SIGTERM go to `listen` (NULL: they end the program).
+ * What is half-made (base/aside.h) is removed before the program ends. Before any other thread is
  * made, since threads inherit what is blocked; once. ERR_MEMORY: no thread could be started. */
 MUST_CHECK enum status signals_watch(signals_listener *listen, struct err *e);
 

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
+#include "cli/signals.h"
 #include "run/clean.h"
 
 #define QUIET_SECONDS 2
@@ -101,6 +102,7 @@ enum status verb_clean(const struct cli_verb *v, int argc, char **argv, struct e
         return err_hint(e, "cria clean %s", v->usage);
     }
     TRY(cli_require(v, &args, "--out", e));
+    TRY(signals_watch(NULL, e));
     r.files = args.positional[0];
     enum status s = clean_request_run(&r, &done, e);
     if (!s || s == ERR_DATA) print_report(&done.report);

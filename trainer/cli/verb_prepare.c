@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/signals.h"
 #include "cli/watch.h"
 #include "config/config.h"
 
@@ -89,6 +90,7 @@ enum status verb_prepare(const struct cli_verb *v, int argc, char **argv, struct
     struct cli_args args = {.options = options, .num_options = sizeof options / sizeof *options};
     TRY(cli_parse(v, &args, argc, argv, e));
     if (args.help) return OK;
+    TRY(signals_watch(NULL, e));
     if (!args.num_positional) return by_options(v, &r, &args, e);
     if (r.data || r.out || r.tokenizer || r.template || r.max_length || r.threads)
         return err_set(e, ERR_CONFIG,

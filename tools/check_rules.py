@@ -145,6 +145,17 @@ def check_wrappers():
                     breach(wrappers, i, f"{found[1]} has no row in {rows[0]}")
 
 
+def check_programs():
+    """What was built does not belong here: in git, or about to be."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], check=True,
+                            capture_output=True, text=True).stdout.split("\n")
+    for path in listed:
+        if path and os.path.isfile(path):
+            with open(path, "rb") as f:
+                if f.read(4) in (b"\x7fELF", b"!<ar"):
+                    breach(path, 1, "a program or library: remove it")
+
+
 def main():
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "--", "*.c", "*.h", "*.cc", "*.cu", "*.cuh"],
@@ -153,6 +164,7 @@ def main():
     for path in paths:
         check_file(path)
     check_wrappers()
+    check_programs()
     print("\n".join(breaches + [f"rules: {len(paths)} files, {len(breaches)} breaches"]))
     return 1 if breaches else 0
 

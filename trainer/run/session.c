@@ -6,13 +6,14 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/size.h"
+#include "ckpt/safetensors.h"
 #include "run/chat_template.h"
-#include "run/plan.h"
 #include "run/journal.h"
+#include "run/output.h"
+#include "run/plan.h"
 #include "run/preference_config.h"
 #include "run/recompute.h"
 #include "run/save.h"
-#include "run/output.h"
 #include "run/saver.h"
 #include "run/starting.h"
 #include "run/trained_tokens.h"
@@ -83,6 +84,17 @@ static enum status open_tokenizer(struct session *s, struct err *e)
     return err_hint(e, "take the tokenizer that belongs to this model");
 }
 
+/* Weights that are not there or cannot be read are told before the data are prepared, which can
+ * take long. What they hold, preflight looks at. */
+static enum status check_weights(const struct session *s, struct err *e)
+{
+    struct tensor_files *files;
+    if (s->purpose != SESSION_TRAIN || s->config->random_weights) return OK;
+    TRY(tensor_files_open(&files, s->config->model_name_or_path, e));
+    tensor_files_close(files);
+    return OK;
+}
+
 static enum status open_model(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
@@ -93,6 +105,7 @@ static enum status open_model(struct session *s, struct err *e)
     TRY(chat_template_of_config(c, &s->template, e));
     find_absent(s);
     if (!s->absent.tokenizer) TRY(open_tokenizer(s, e));
+    TRY(check_weights(s, e));
     struct trained_tokens_request trained = {c, s->tokenizer, &s->new_tokens, s->model.tied};
     TRY(trained_tokens_find(&trained, &s->trained_tokens, &s->num_trained_tokens, e));
     TRY(starting_tokens(s, e));

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "run/mixture.h"
 #include "run/precision.h"
 #include "run/preference_config.h"
@@ -170,6 +171,9 @@ static enum status open_loader(struct eval_job *j, const struct eval_options *o,
     if (!length) length = c ? c->max_length : j->inference.config.max_positions;
     if (!batch) batch = c ? c->per_device_eval_batch_size : BATCH_SIZE;
     j->max_length = (int32_t)length;
+    if (length > j->inference.config.max_positions)
+        log_warning("%lld tokens are looked at, above the model's max_position_embeddings %d",
+                    (long long)length, (int)j->inference.config.max_positions);
     struct loader_options options = {.max_length = j->max_length,
                                      .batch_size = (int32_t)batch,
                                      .accumulation = 1,

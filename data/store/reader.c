@@ -292,7 +292,7 @@ static enum status open_parts(struct store *s, const char *path, struct err *e)
     if (list >= 0) H5Pclose(list);
     if (s->file < 0) {
         hdf_fail(e, ERR_FORMAT, path, "no HDF5 file, or cut short");
-        return err_hint(e, "prepare the data again");
+        return err_hint(e, "prepare the data again; in .cria-cache, remove the file first");
     }
     TRY(check_version(s, e));
     TRY(read_settings(s, e));

@@ -4,36 +4,19 @@
 #include <string.h>
 
 #include "kernels/cuda/tensor_map.h"
+#include "kernels/emu/quiet.h"
 
 namespace emu
 {
 
-#ifdef EMU_TSAN /* which would take the library's for accesses of the thread that runs */
-static void copy_quietly(void *to, const void *from, size_t bytes)
-{
-    for (size_t i = 0, n; i < bytes; i += n) {
-        n = bytes - i >= 8 ? 8 : 1;
-        if (n == 8)
-            __builtin_memcpy((char *)to + i, (const char *)from + i, 8);
-        else
-            ((char *)to)[i] = ((const char *)from)[i];
-        __asm__ volatile("" ::: "memory"); /* lest the loop becomes a memcpy */
-    }
-}
-
-static void fill_quietly(void *to, int value, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        ((char *)to)[i] = (char)value;
-        __asm__ volatile("" ::: "memory");
-    }
-}
-
-#define memcpy copy_quietly
-#define memset fill_quietly
-#endif
-
-enum { MAX_MBARRIERS = 64, MAX_COPIES = 512, MAX_PRODUCTS = 96, MAX_SUMS = 8, MAX_COLUMNS = 128 };
+enum {
+    MAX_PLACES = 128,
+    MAX_MBARRIERS = 64,
+    MAX_COPIES = 512,
+    MAX_PRODUCTS = 96,
+    MAX_SUMS = 8,
+    MAX_COLUMNS = 128
+};
 enum { GROUP_WARPS = 4, FILE_REGISTERS = 2048 }; /* of a block, in warps times a thread's */
 enum { MAX_BYTES = (1 << 20) - 1 };              /* that a barrier can wait for */
 
@@ -44,7 +27,15 @@ struct mbarrier {
     int maker;
     bool fenced;
     uint32_t waiting[MAX_WARPS];
-    char order[2]; /* TSan's tokens, by phase */
+    unsigned seen[MAX_WARPS]; /* phases whose end a warp has waited for */
+    char order[2];            /* TSan's tokens, by phase */
+};
+
+/* What was loaded last to a place, and the phase that waits for it. */
+struct loaded {
+    uint32_t at, bytes;
+    const struct mbarrier *barrier;
+    unsigned phase;
 };
 
 enum direction { LOAD, STORE, ADD };
@@ -98,6 +89,8 @@ static struct {
     int num_mbarriers;
     struct flight flights[MAX_COPIES];
     int num_flights, num_left; /* of these, that have not happened */
+    struct loaded loaded[MAX_PLACES];
+    int num_loaded;
     int copy_group[MAX_THREADS];
     struct warp_products warps[MAX_WARPS];
     int num_products; /* not computed yet */
@@ -205,6 +198,7 @@ void mbarrier_wait(uint32_t at, int parity)
         b->waiting[self->warp] |= 1u << self->lane;
         give_way();
     }
+    b->seen[self->warp] = b->phase;
     fiber_order_acquire(&b->order[parity & 1]);
 }
 
@@ -247,6 +241,15 @@ static void aim(struct flight *f, const struct tensor_map *map, int32_t box, int
 
 static void check_products(uint32_t at, int bytes);
 
+static void note_load(const struct flight *f)
+{
+    int i = 0;
+    while (i < async.num_loaded && async.loaded[i].at != f->at) i++;
+    if (i == MAX_PLACES) fail("loads to more than %d places", (int)MAX_PLACES);
+    if (i == async.num_loaded) async.num_loaded++;
+    async.loaded[i] = {f->at, (uint32_t)f->bytes, f->barrier, f->barrier->phase};
+}
+
 /* Both views of what a load will overwrite, and nobody may be at. */
 static struct landing clear_for(const struct flight *f)
 {
@@ -256,6 +259,7 @@ static struct landing clear_for(const struct flight *f)
             fail("a load to %u where another copy is under way", f->at);
     }
     check_products(f->at, f->bytes);
+    note_load(f);
     memset(async.view + f->at, 0xff, (size_t)f->bytes);
     struct landing l = {shared_at(f->at, (size_t)f->bytes, 16), f->bytes,
                         &f->barrier->order[f->barrier->phase & 1]};
@@ -471,6 +475,16 @@ static bool meets(const struct operand *o, int n, uint32_t at, uint32_t bytes)
     return false;
 }
 
+/* A warp waits itself for what its products read. */
+static void check_loaded(const struct operand *o, int n)
+{
+    for (int i = 0; i < async.num_loaded; i++) {
+        const struct loaded *l = &async.loaded[i];
+        if (l->barrier->seen[self->warp] <= l->phase && meets(o, n, l->at, l->bytes))
+            fail("wgmma: the warp has not waited for what is loaded to %u", l->at);
+    }
+}
+
 /* Nothing that a warp's products read, until it has waited for them, may be loaded over. */
 static void check_products(uint32_t at, int bytes)
 {
@@ -605,8 +619,9 @@ static void ask(void **args)
             fail("wgmma: lanes ask for different products");
     use_view();
     async_publish();
-    if (!r.a) check_operand(&r.left, 64);
+    if (!r.a) check_operand(&r.left, 64), check_loaded(&r.left, 64);
     check_operand(&r.right, r.columns);
+    check_loaded(&r.right, r.columns);
     struct product *p = &w->asked[w->count++];
     p->sums = sums_of(w, lanes);
     p->sums->products++;
@@ -704,6 +719,7 @@ void async_begin()
     static const uint32_t masks[4] = {7, 511, ~0u, ~0u}; /* often, seldom, not of itself */
     int warps = block_threads() / WARP, each = FILE_REGISTERS / warps / 8 * 8;
     async.num_mbarriers = async.num_flights = async.num_left = async.num_products = 0;
+    async.num_loaded = 0;
     async.used = async.fenced = false;
     async.haste = masks[draw() % 4];
     if (each > 248) each = 248; /* what a kernel may be compiled for */

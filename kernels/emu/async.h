@@ -20,9 +20,9 @@
  * accumulators looked at in flight (wgmma_hold); warps of a warpgroup that ask for different
  * products; a load over what a product or copy is at that nobody has waited for; threads' writes
  * to operands of products, to what is stored or to a left side's registers between issue and wait,
- * and such without a fence before; stores, products or loads under way at the end; registers that
- * a block does not have.
- * A wait that nothing can end is a deadlock.
+ * and such without a fence before; products of what their warp has not waited for itself; stores,
+ * products or loads under way at the end; registers that a block does not have. A wait that nothing
+ * can end is a deadlock.
  */
 #ifndef CRIA_KERNELS_EMU_ASYNC_H
 #define CRIA_KERNELS_EMU_ASYNC_H

@@ -89,6 +89,7 @@ void emu_enqueue(cudaStream_t s, std::function<void()> work)
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
 {
     *out = new emu_stream();
+    emu::strand_begin(&(*out)->strand);
     streams.push_back(*out);
     return cudaSuccess;
 }

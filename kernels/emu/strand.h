@@ -4,6 +4,8 @@
 #ifndef CRIA_KERNELS_EMU_STRAND_H
 #define CRIA_KERNELS_EMU_STRAND_H
 
+#include <stdlib.h>
+
 #include <functional>
 
 #include "kernels/emu/fiber.h"
@@ -30,17 +32,23 @@ static inline void strand_main()
     }
 }
 
+/* Knows what its maker does by then: so, early. */
+static inline void strand_begin(struct strand *s)
+{
+    if (!fiber_prepare(&s->own, strand_main)) abort();
+}
+
 /* Comes back when work() has. One at a time. */
 static inline void strand_run(struct strand *s, const std::function<void()> &work)
 {
     entered = s, entered_for = &work;
-    if (!s->own.stack && !fiber_prepare(&s->own, strand_main)) abort();
     fiber_adopt(&s->outside);
     fiber_switch(&s->outside, &s->own);
 }
 
 #else
 
+static inline void strand_begin(struct strand *) {}
 static inline void strand_run(struct strand *, const std::function<void()> &work) { work(); }
 
 #endif

@@ -58,8 +58,9 @@ struct device {
     const struct kernels *k;
     enum dtype type;                 /* of activations and base weights */
     enum attention_engine attention; /* a wish; set it before scratch is asked for */
-    int threads;                     /* CPU: OpenMP threads in use */
-    void *state;                     /* the backend's own; NULL on the CPU */
+    size_t graphs; /* bytes of its memory that graph_begin may keep work in; a wish, at first 0 */
+    int threads;   /* CPU: OpenMP threads in use */
+    void *state;   /* the backend's own; NULL on the CPU */
 };
 
 /* y[:, first : first+out] += scale * h[:, rank_first : rank_first+rank] B^T */
@@ -77,9 +78,9 @@ struct kern_lora_part {
  * multiplied by 1/(1-p). p = 0: nothing is dropped and the rest is not looked at. */
 struct kern_dropout {
     float p;
-    struct rng_key key;      /* of (seed, step) */
-    const int32_t *document; /* [N], the document's number in the dataset */
-    const int32_t *position; /* [N] */
+    const struct rng_key *key; /* of (seed, step); [1], of the device */
+    const int32_t *document;   /* [N], the document's number in the dataset */
+    const int32_t *position;   /* [N] */
 };
 
 /* LoRA over projections that share an input x [N, I]: A of all parts stacked [R, I]. */
@@ -198,6 +199,22 @@ struct kern_span {
 
 enum { KERN_ANSWERS = 4, KERN_COPY_MARKS = 32 };
 
+/* What is to be done about work that may have been queued before. */
+enum kern_graph {
+    KERN_GRAPH_NONE,     /* queue it; graph_end is not due */
+    KERN_GRAPH_RECORDS,  /* queue it, then graph_end */
+    KERN_GRAPH_REPLAYED, /* nothing: it is queued */
+};
+
+enum { KERN_GRAPH_KEY = 64 }; /* bytes at most */
+
+/* How often each happened, and what there is now. */
+struct kern_graphs {
+    int64_t plain, recorded, replayed;
+    int32_t held;
+    size_t bytes;
+};
+
 /* A kind of dense product and the algorithm that a library's rule gives it, a line of text each. */
 struct kern_product {
     char shape[160], algorithm[160];
@@ -279,6 +296,16 @@ struct kernels {
      * under way, by `slot`. Allocates where there are more bytes than ever before in that slot. */
     void (*answer_begin)(struct device *d, int slot, const void *from, size_t bytes);
     void (*answer_end)(struct device *d, int slot, void *host_to, size_t bytes);
+    /* Around work that is queued again and again, known by a key (bytes, none of them padding).
+     * What is queued in between may depend on nothing but the key and what then lies in the
+     * device's memory: addresses and arguments by value are those of the recording. While one is
+     * recorded nothing may be waited for, read back, uploaded or allocated, and copies must have
+     * been waited for at the end. d->graphs 0, or a trace: always KERN_GRAPH_NONE. */
+    enum kern_graph (*graph_begin)(struct device *d, const void *key, size_t size);
+    /* ERR_DEVICE: nothing that was queued since graph_begin has run or will, and no key will be
+     * recorded or replayed from now on. */
+    enum status (*graph_end)(struct device *d, struct err *e);
+    void (*graph_counts)(const struct device *d, struct kern_graphs *out);
     /* Begins a range of this name of the host's doings for the vendor's tools; NULL: ends the
      * innermost. */
     void (*range)(struct device *d, const char *name);

@@ -51,7 +51,7 @@ void cpu_dropout_row(float *keep, const struct kern_dropout *d, uint32_t module,
     uint32_t limit = (uint32_t)((double)d->p * 4294967296.0); /* p < 1, so it fits */
     for (int32_t j = 0; j < n; j += 4 * LANES) {
         uint32_t word[4 * LANES];
-        words(word, d->key, (uint32_t)d->document[row], (uint32_t)d->position[row],
+        words(word, *d->key, (uint32_t)d->document[row], (uint32_t)d->position[row],
               (uint32_t)(first + j) / 4, module);
         choose(keep + j, word, cpu_min(4 * LANES, n - j), limit, 1 / (1 - d->p));
     }

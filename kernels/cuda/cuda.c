@@ -60,6 +60,7 @@ static void cuda_close(struct device *d)
     if (!s) return;
     if (s->compute) (void)cudaStreamSynchronize(s->compute);
     (void)cuda_trace(d, 0, &ignored);
+    cuda_graphs_close(d);
     cuda_cudnn_close(d);
     gemm_close(d);
     cuda_staging_close(&s->staging);
@@ -154,6 +155,9 @@ const struct kernels kernels_cuda = {
     .trace_read = cuda_trace_read,
     .answer_begin = cuda_answer_begin,
     .answer_end = cuda_answer_end,
+    .graph_begin = cuda_graph_begin,
+    .graph_end = cuda_graph_end,
+    .graph_counts = cuda_graph_counts,
     .range = cuda_range,
     .embedding_forward = cuda_embedding_forward,
     .embedding_backward = cuda_embedding_backward,

@@ -54,11 +54,13 @@ struct cuda_answer {
     cudaEvent_t ready;
 };
 
-struct cuda_trace; /* trace.c */
+struct cuda_trace;  /* trace.c */
+struct cuda_graphs; /* graph.c */
 
 struct cuda_state {
     cudaStream_t compute, copy;
-    struct cuda_trace *trace; /* NULL: nobody wants to know */
+    struct cuda_trace *trace;   /* NULL: nobody wants to know */
+    struct cuda_graphs *graphs; /* NULL: none yet */
     void *workspace; /* CUDA_WORKSPACE bytes, the compute stream's: for split products, and for sums
                         in two stages by entries that are given no scratch */
     struct gemm_engine *gemm;
@@ -119,6 +121,12 @@ void cuda_trace_begin(struct device *d, cudaStream_t stream, const char *name);
 /* The same for a kernel, by the source text of its launch from the kernel on. */
 void cuda_trace_launch(struct device *d, const char *text);
 void cuda_trace_end(struct device *d);
+
+/* --- graph.c; contracts in kernels.h --- */
+enum kern_graph cuda_graph_begin(struct device *d, const void *key, size_t size);
+enum status cuda_graph_end(struct device *d, struct err *e);
+void cuda_graph_counts(const struct device *d, struct kern_graphs *out);
+void cuda_graphs_close(struct device *d);
 
 /* --- cast.cu: `n` elements between fp32 and the device's type --- */
 void cuda_cast_from_float(struct device *d, void *to, const float *from, size_t n);

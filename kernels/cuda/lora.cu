@@ -18,7 +18,7 @@ enum { THREADS = 128, ROWS = 2048 };
 /* --- dropout: 4 elements are the words of one counter --- */
 
 struct mask {
-    struct rng_key key;
+    const struct rng_key *key;
     const int32_t *document, *position;
     uint32_t module, limit;
     float scale;
@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(THREADS) drop_rows(T *to, const T *x, struct m
     size_t n = blockIdx.y;
     if (first >= I) return;
     uint4 c = {(uint32_t)m.document[n], (uint32_t)m.position[n], (uint32_t)first / 4, m.module};
-    uint4 random = random_words(m.key, c);
+    uint4 random = random_words(*m.key, c);
     uint32_t word[4] = {random.x, random.y, random.z, random.w};
     UNROLL for (int i = 0; i < 4; i++)
     {

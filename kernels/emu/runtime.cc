@@ -1,42 +1,13 @@
-#include "kernels/emu/runtime.h"
+#include "kernels/emu/streams.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include <chrono>
-#include <deque>
 #include <map>
-#include <vector>
 
 #include "kernels/emu/block.h"
-#include "kernels/emu/strand.h"
-
-/* What a stream does next: work, or wait until `event` has been recorded `wanted` times. */
-struct task {
-    std::function<void()> work;
-    struct emu_event *event;
-    uint64_t wanted;
-    char *order; /* TSan's token: what came before its being queued */
-};
-
-/* To TSan a stream is a thread, so that work of two streams, or of one and the host, on the same
- * bytes without an event between is a race in whatever turns they come. Tokens go round. */
-enum { TOKENS = 64 };
-
-struct emu_stream {
-    std::deque<struct task> queue;
-    struct emu::strand strand;
-    uint64_t queued;
-    char order[TOKENS], done;
-};
-
-struct emu_event {
-    uint64_t asked, recorded;
-    std::chrono::steady_clock::time_point when;
-    char order[TOKENS];
-};
 
 static std::vector<struct emu_stream *> streams;
 
@@ -83,6 +54,7 @@ static void run_until(const std::function<bool()> &done)
 void emu_enqueue(cudaStream_t s, std::function<void()> work)
 {
     if (!s) emu::fail("work for the default stream");
+    if (s->capture) return emu_capture_add(s, std::move(work));
     enqueue(s, std::move(work), NULL);
 }
 
@@ -96,6 +68,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
+    if (s->capture) return emu_capture_break(cudaErrorStreamCaptureUnsupported);
     run_until([s] { return s->queue.empty(); });
     emu::fiber_order_acquire(&s->done);
     return cudaSuccess;
@@ -114,6 +87,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 {
+    if (s->capture || e->capture) return emu_capture_wait(s, e);
     enqueue(s, nullptr, e);
     return cudaSuccess;
 }
@@ -126,13 +100,16 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
 
 cudaError_t cudaEventDestroy(cudaEvent_t e)
 {
-    if (e) cudaEventSynchronize(e);
+    if (e) run_until([e] { return e->recorded >= e->asked; });
     delete e;
     return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
+    e->capture = s->capture;
+    e->nodes = s->nodes;
+    if (s->capture) return cudaSuccess;
     uint64_t now = ++e->asked;
     emu_enqueue(s, [e, now] {
         e->recorded = now;
@@ -150,14 +127,28 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
+    if (e->capture)
+        return emu_capturing() ? emu_capture_break(cudaErrorCapturedEvent) : cudaErrorCapturedEvent;
     run_until([e] { return e->recorded >= e->asked; });
     emu::fiber_order_acquire(&e->order[e->asked % TOKENS]);
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind,
+/* In a capture what the host's side of a copy is must stay where it is. */
+static cudaError_t check_copy(const struct emu_stream *s, const void *to, const void *from,
+                              size_t bytes, enum cudaMemcpyKind kind)
+{
+    const void *host = kind == cudaMemcpyHostToDevice   ? from
+                       : kind == cudaMemcpyDeviceToHost ? to
+                                                        : NULL;
+    if (!s->capture || !host || emu_is_pinned(host, bytes)) return cudaSuccess;
+    return emu_capture_break(cudaErrorStreamCaptureUnsupported);
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t s)
 {
+    if (check_copy(s, to, from, bytes, kind)) return cudaErrorStreamCaptureUnsupported;
     if (bytes) emu_enqueue(s, [=] { memmove(to, from, bytes); });
     return cudaSuccess;
 }
@@ -196,6 +187,7 @@ static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 cudaError_t cudaMalloc(void **out, size_t bytes)
 {
     *out = NULL;
+    if (emu_capturing()) return emu_capture_break(cudaErrorStreamCaptureUnsupported);
     if (bytes > limit - used) return cudaErrorMemoryAllocation;
     size_t padded = round_up(bytes ? bytes : 1, ALIGN), inner = round_up(padded, PAGE);
     size_t mapped = inner + 2 * PAGE;
@@ -214,6 +206,7 @@ cudaError_t cudaMalloc(void **out, size_t bytes)
 cudaError_t cudaFree(void *p)
 {
     if (!p) return cudaSuccess;
+    if (emu_capturing()) return emu_capture_break(cudaErrorStreamCaptureUnsupported);
     auto found = allocations.find(p);
     if (found == allocations.end()) return cudaErrorInvalidValue;
     for (struct emu_stream *s : streams) cudaStreamSynchronize(s); /* as CUDA's does */
@@ -227,15 +220,37 @@ cudaError_t cudaFree(void *p)
     return cudaSuccess;
 }
 
+static std::map<const char *, size_t> pinned;
+
+bool emu_is_pinned(const void *p, size_t bytes)
+{
+    auto behind = pinned.upper_bound((const char *)p);
+    if (behind == pinned.begin()) return false;
+    const auto &block = *--behind;
+    return (const char *)p + bytes <= block.first + block.second;
+}
+
 cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned)
 {
+    if (emu_capturing()) return emu_capture_break(cudaErrorStreamCaptureUnsupported);
     *out = aligned_alloc(PAGE, round_up(bytes ? bytes : 1, PAGE));
-    return *out ? cudaSuccess : cudaErrorMemoryAllocation;
+    if (!*out) return cudaErrorMemoryAllocation;
+    pinned[(const char *)*out] = bytes;
+    return cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void *p)
 {
+    if (emu_capturing()) return emu_capture_break(cudaErrorStreamCaptureUnsupported);
+    pinned.erase((const char *)p);
     free(p);
+    return cudaSuccess;
+}
+
+cudaError_t emu_take(long bytes)
+{
+    if (bytes > 0 && (size_t)bytes > limit - used) return cudaErrorMemoryAllocation;
+    used += (size_t)bytes;
     return cudaSuccess;
 }
 
@@ -309,6 +324,13 @@ const char *cudaGetErrorString(cudaError_t error)
         return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorNotSupported: return "operation not supported";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorStreamCaptureUnsupported:
+        return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+        return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureUnjoined: return "capturing stream has unjoined work";
+    case cudaErrorStreamCaptureIsolation:
+        return "dependency created on uncaptured work in another stream";
     default: return "another error";
     }
 }

@@ -5,6 +5,10 @@
  * events. So a missing wait between streams, a host buffer that is used again too early, or a
  * result that is read before it is there shows as wrong numbers, as on a device but every time.
  *
+ * A stream can be captured: capture.cc, by CUDA's rules. What is captured keeps the values of its
+ * arguments; calls that CUDA forbids meanwhile (waits of the host, allocations, copies from or to
+ * memory that is not pinned) fail as there, and break the capture.
+ *
  * Device memory is host memory: filled with NaN, its last 256 bytes before an unmapped page; an
  * unmapped page lies before it too. Bytes behind the size asked for are looked at when it is
  * freed. cudaMalloc fails, as a device's does, behind emu_memory_limit.
@@ -26,9 +30,18 @@ enum {
     cudaErrorMemoryAllocation = 2,
     cudaErrorInsufficientDriver = 35,
     cudaErrorNoDevice = 100,
+    cudaErrorIllegalState = 401,
     cudaErrorLaunchFailure = 719,
-    cudaErrorNotSupported = 801
+    cudaErrorNotSupported = 801,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorStreamCaptureUnmatched = 903,
+    cudaErrorStreamCaptureUnjoined = 904,
+    cudaErrorStreamCaptureIsolation = 905,
+    cudaErrorCapturedEvent = 907
 };
+
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 
 enum cudaMemcpyKind {
     cudaMemcpyHostToDevice = 1,
@@ -44,6 +57,8 @@ enum {
 
 typedef struct emu_stream *cudaStream_t;
 typedef struct emu_event *cudaEvent_t;
+typedef struct emu_graph *cudaGraph_t;
+typedef struct emu_graph_exec *cudaGraphExec_t;
 
 struct cudaDeviceProp {
     char name[256];
@@ -78,6 +93,20 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
                               size_t width, size_t height, enum cudaMemcpyKind kind,
                               cudaStream_t s);
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s);
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *out);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long flags);
+cudaError_t cudaGraphUpload(cudaGraphExec_t g, cudaStream_t s);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g);
+cudaError_t cudaGraphDestroy(cudaGraph_t g);
+/* How many graphs have been made executable, and how many times one was launched. */
+void emu_graph_counts(long *recorded, long *replayed);
+/* Bytes of the device's memory that a node of an executable graph takes; 0: what it starts at. */
+void emu_set_graph_bytes(size_t bytes);
+/* What the end of every capture says; starts as cudaSuccess. */
+void emu_set_capture_error(cudaError_t error);
 
 /* NVTX's ranges: counted, and the end of one that nobody began is a fault. */
 int nvtxRangePushA(const char *name);

@@ -176,7 +176,7 @@ static struct kern_lora lora_arguments(struct op_run *r)
         .h = at(r, LORA_H),
         .parts = r->n.parts,
         .num_parts = r->c->parts,
-        .dropout = {r->c->p, r->n.key, r->on_device->document, r->on_device->position}};
+        .dropout = {r->c->p, &r->on_device->key, r->on_device->document, r->on_device->position}};
 }
 
 static size_t lora_scratch(const struct device *d, struct op_run *r)

@@ -148,7 +148,7 @@ enum status lora_init_weights(struct lora *l, struct device *d, uint64_t seed, s
     return OK;
 }
 
-void lora_set_dropout(struct lora *l, struct rng_key key, const struct tokens *tokens)
+void lora_set_dropout(struct lora *l, const struct rng_key *key, const struct tokens *tokens)
 {
     l->dropout =
         (struct kern_dropout){(float)l->options.dropout, key, tokens->documents, tokens->positions};

@@ -58,9 +58,9 @@ void lora_bind(struct lora *l);
 MUST_CHECK enum status lora_init_weights(struct lora *l, struct device *d, uint64_t seed,
                                          struct err *e);
 
-/* For recordings from now on: drop with options.dropout under this key, or not at all (evaluation).
- */
-void lora_set_dropout(struct lora *l, struct rng_key key, const struct tokens *tokens);
+/* For recordings from now on: drop with options.dropout under the key that lies at *key of the
+ * device's memory when they run, or not at all (evaluation). */
+void lora_set_dropout(struct lora *l, const struct rng_key *key, const struct tokens *tokens);
 void lora_clear_dropout(struct lora *l);
 
 struct slot_filler lora_filler(struct lora *l);

@@ -85,6 +85,11 @@ enum config_gradient_checkpointing {
     CONFIG_CHECKPOINT_OFFLOAD,
     CONFIG_CHECKPOINT_AUTO
 };
+enum config_cuda_graphs {
+    CONFIG_CUDA_GRAPHS_AUTO,
+    CONFIG_CUDA_GRAPHS_TRUE,
+    CONFIG_CUDA_GRAPHS_FALSE
+};
 enum config_async_save { CONFIG_ASYNC_SAVE_AUTO, CONFIG_ASYNC_SAVE_TRUE, CONFIG_ASYNC_SAVE_FALSE };
 enum config_metric_for_best_model {
     CONFIG_BEST_LOSS,

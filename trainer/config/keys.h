@@ -198,6 +198,9 @@
       "or 128), hopper (the same on an H100 or H200 alone) or cudnn (NVIDIA's library, from " \
       "Hopper on); none but plain is the default before it has run on a GPU; auto: " \
       "plain") \
+    X(cuda_graphs, CHOICE, "auto", WORDS("auto", "true", "false"), ALWAYS, \
+      "give a GPU the work of a micro-batch whose shape has come twice at once, as a CUDA graph: the " \
+      "same numbers with less time between kernels; auto: on a GPU") \
     X(master_weights, FLAG, "true", ANY, ALWAYS, \
       "on a GPU in bf16: keep trained base weights in fp32 too; false: round each update at " \
       "random, so that small ones count in the mean, and save 4 bytes a weight") \

@@ -33,6 +33,16 @@ enum engine_reference {
     ENGINE_REFERENCE_MODEL,   /* a frozen copy of the base's weights, without adapter */
 };
 
+/* What can be done with a micro-batch. */
+enum engine_pass {
+    ENGINE_TRAIN, /* forward and backward */
+    ENGINE_EVALUATE,
+    ENGINE_SCORE, /* forward, and later */
+    ENGINE_BACKWARD,
+    ENGINE_REFER, /* the reference forward */
+    ENGINE_PASSES
+};
+
 struct engine_options {
     const char *device;                /* "auto" (the GPU if there is one), "cpu", "null", "cuda" */
     int fp32;                          /* on a GPU too, which else computes in bf16 */
@@ -43,7 +53,8 @@ struct engine_options {
     const struct lora_options *lora;   /* NULL: no adapter */
     int train; /* gradients and optimiser states: of the adapter, else of all */
     struct model_recompute recompute;
-    int pairs; /* micro-batches are of preferences: the loss is known after forward */
+    int graphs; /* what recurs is replayed, where the device can */
+    int pairs;  /* micro-batches are of preferences: the loss is known after forward */
     enum engine_reference reference;
     int reference_in_place; /* whoever asks for it has put it in the policy's place */
     enum loss_reduction reduction;
@@ -82,7 +93,8 @@ struct engine {
     const float *copy;    /* where weights.h has put what is saved; NULL: it is on the device */
     struct engine_batch { /* device copies of a micro-batch, in the run arena */
         int32_t *ids, *positions, *documents, *rows, *targets;
-        int32_t *slots; /* NULL: no token is trained by itself */
+        int32_t *slots;          /* NULL: no token is trained by itself */
+        struct rng_key *dropout; /* [1]; NULL: there is none */
         float *dlogp;
         struct segment *segments;
     } on_device;
@@ -90,9 +102,13 @@ struct engine {
         struct batch batch; /* N, S, documents, keys, rows and weights of it */
         float *weights;
         int32_t *documents, *keys, *rows;
-    } numbers[2];            /* the next to end, and the one behind it */
-    int begun, ended;        /* how many have begun and not ended; which ends next */
-    struct tensor *scored;   /* behind engine_score: the log-probabilities on the tape */
+    } numbers[2];           /* the next to end, and the one behind it */
+    int begun, ended;       /* how many have begun and not ended; which ends next */
+    int bound;              /* the tape is that of the micro-batch whose pass was last */
+    struct tensor *logp;    /* of the tape: the log-probabilities */
+    struct engine_results { /* of the head, in the device's memory; where is fixed by the plan */
+        void *logp, *hit, *stats;
+    } results[ENGINE_PASSES];
     struct kv_cache *caches; /* heap, [num_layers] */
     int32_t cache_length;
     int32_t *cached;    /* heap, [cache_rows]: the ids in the cache */
@@ -120,6 +136,10 @@ MUST_CHECK enum status engine_set_recompute(struct engine *g, const struct model
 
 /* Host memory of a micro-batch's results, which grows with the largest one. */
 size_t engine_host_bytes(const struct engine *g);
+
+/* Device memory for what recurs, at most; 0: nothing is kept. Small beside the arenas, as their sum
+ * is a plan of what will be used. Behind engine_measure. */
+size_t engine_graph_bytes(const struct engine *g);
 
 /* Measures unless that is done; then takes the arenas. ERR_MEMORY, ERR_SHAPE. */
 MUST_CHECK enum status engine_allocate(struct engine *g, struct err *e);

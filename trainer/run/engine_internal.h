@@ -3,6 +3,7 @@
  *     engine.c         describing, updates, FLOPs
  *     engine_memory.c  arenas and plans
  *     engine_record.c  a micro-batch on the device, and on the tape
+ *     engine_pass.c    recorded and queued, or replayed
  *     engine_train.c   training and evaluation
  *     engine_pairs.c   preferences
  *     engine_decode.c  generation
@@ -20,8 +21,15 @@ struct tokens engine_batch_tokens(const struct engine *g, const struct batch *b)
 static inline int32_t engine_rows(const struct batch *b) { return b->N + b->tail.rows; }
 static inline int32_t engine_supervised(const struct batch *b) { return b->S + b->tail.supervised; }
 
+/* Queues a pass over a micro-batch that has been uploaded; its numbers are in g->results[pass].
+ * ENGINE_BACKWARD follows ENGINE_SCORE of the same one. ERR_SHAPE (larger than the limits). */
+MUST_CHECK enum status engine_pass(struct engine *g, enum engine_pass pass, const struct batch *b,
+                                   struct err *e);
+
 void engine_upload(struct engine *g, void *to, const void *from, int64_t count, size_t each);
 void engine_upload_batch(struct engine *g, const struct batch *b);
+/* What dropout of this step is keyed by. */
+void engine_upload_dropout(struct engine *g, uint64_t seed, int64_t step);
 
 /* Records a training or evaluation micro-batch of this size. */
 struct head_result engine_record(struct engine *g, int backward, const struct tokens *tokens,

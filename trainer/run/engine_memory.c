@@ -3,6 +3,8 @@
 #include "base/mem.h"
 #include "base/size.h"
 
+#define LEAST_FOR_GRAPHS ((size_t)64 << 20)
+
 static int32_t max32(int32_t a, int32_t b) { return a > b ? a : b; }
 
 static struct loader_limits both_limits(const struct engine *g)
@@ -34,6 +36,8 @@ static void place_batch(struct engine *g, struct arena *arena)
         .dlogp = take(arena, most.max_supervised, sizeof(float)),
         .segments = take(arena, most.max_segments, sizeof(struct segment)),
     };
+    if (g->options.train && g->has_lora && g->lora.options.dropout > 0)
+        g->on_device.dropout = take(arena, 1, sizeof(struct rng_key));
 }
 
 static void place_caches(struct engine *g, struct arena *arena)
@@ -86,7 +90,7 @@ static enum status plan_train(struct engine *g, struct err *e)
     const struct loader_limits *t = &g->options.train_limits;
     struct tokens tokens = engine_device_tokens(g, t->max_rows, t->max_segments);
     if (!g->options.train) return OK;
-    if (g->has_lora) lora_set_dropout(&g->lora, (struct rng_key){0}, &tokens);
+    if (g->has_lora) lora_set_dropout(&g->lora, g->on_device.dropout, &tokens);
     engine_record(g, 1, &tokens, t->max_supervised);
     if (g->has_lora) lora_clear_dropout(&g->lora);
     TRY(plan_one(g, &g->train_plan, e));
@@ -180,10 +184,18 @@ enum status engine_measure(struct engine *g, struct err *e)
     return plan_all(g, e);
 }
 
+size_t engine_graph_bytes(const struct engine *g)
+{
+    const struct engine_memory *m = &g->memory;
+    if (!g->options.graphs || !g->device.k->graph_begin) return 0;
+    return size_max(LEAST_FOR_GRAPHS, (m->run + m->step + m->scratch) / 200);
+}
+
 enum status engine_allocate(struct engine *g, struct err *e)
 {
     struct arena arena;
     if (!g->memory.run) TRY(engine_measure(g, e));
+    g->device.graphs = engine_graph_bytes(g);
     TRY(take_arena(g, g->memory.run, "run", &g->run_base, e));
     TRY(take_arena(g, g->memory.step, "step", &g->step_base, e));
     TRY(take_arena(g, g->memory.scratch, "scratch", &g->scratch_base, e));

@@ -15,11 +15,21 @@ struct tokens engine_device_tokens(const struct engine *g, int32_t rows, int32_t
                            0};
 }
 
+/* Up to a multiple of 128, four an octave, as cuDNN's plans are made (cuda/attention_cudnn.c): a
+ * shape like any other, that should recur. */
+static int32_t round_length(int32_t n)
+{
+    int32_t step = 128;
+    while (8 * step <= n) step *= 2;
+    return (n + step - 1) / step * step;
+}
+
 struct tokens engine_batch_tokens(const struct engine *g, const struct batch *b)
 {
     int32_t segments = b->num_segments + b->tail.segments;
     struct tokens tokens = engine_device_tokens(g, engine_rows(b), segments);
     tokens.longest = segments_longest(b->segments, segments);
+    if (b->tail.rows) tokens.longest = round_length(tokens.longest);
     return tokens;
 }
 
@@ -98,4 +108,10 @@ void engine_upload_batch(struct engine *g, const struct batch *b)
         engine_upload(g, d->slots, g->host_slots, rows, sizeof *d->slots);
     }
     profile_leave(&g->device);
+}
+
+void engine_upload_dropout(struct engine *g, uint64_t seed, int64_t step)
+{
+    struct rng_key key = rng_key(seed, RNG_DROPOUT, (uint64_t)step);
+    if (g->on_device.dropout) engine_upload(g, g->on_device.dropout, &key, 1, sizeof key);
 }

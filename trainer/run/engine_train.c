@@ -5,13 +5,13 @@
 
 #include "kernels/profile.h"
 
-static void collect(struct engine *g, const struct batch *b, const struct head_result *r,
-                    struct cross_entropy_sums *sums)
+static void collect(struct engine *g, const struct batch *b, struct cross_entropy_sums *sums)
 {
+    const struct engine_results *r = &g->results[ENGINE_EVALUATE];
     size_t s = (size_t)b->S;
     profile_enter(&g->device, SCOPE_metrics, -1);
-    g->device.k->download(&g->device, g->host_floats, r->logp->data, s * sizeof(float));
-    g->device.k->download(&g->device, g->host_hits, r->hit->data, s);
+    g->device.k->download(&g->device, g->host_floats, r->logp, s * sizeof(float));
+    g->device.k->download(&g->device, g->host_hits, r->hit, s);
     cross_entropy_add(sums, g->options.reduction, g->host_floats, g->host_hits, NULL, b->weights,
                       b->S);
     profile_leave(&g->device);
@@ -45,18 +45,19 @@ static int answer_slot(const struct engine_numbers *n, const struct engine *g)
 }
 
 /* Lets the numbers come, or takes them where a device has computed when its entries return. */
-static void ask_numbers(struct engine *g, struct engine_numbers *n, const struct head_result *r)
+static void ask_numbers(struct engine *g, struct engine_numbers *n)
 {
+    const struct engine_results *r = &g->results[ENGINE_TRAIN];
     struct device *d = &g->device;
     size_t s = (size_t)n->batch.S;
     int slot = answer_slot(n, g);
     profile_enter(d, SCOPE_metrics, -1);
     if (d->k->answer_begin) {
-        d->k->answer_begin(d, slot, r->logp->data, s * sizeof(float));
-        d->k->answer_begin(d, slot + 1, r->hit->data, s);
+        d->k->answer_begin(d, slot, r->logp, s * sizeof(float));
+        d->k->answer_begin(d, slot + 1, r->hit, s);
     } else {
-        d->k->download(d, g->host_floats, r->logp->data, s * sizeof *g->host_floats);
-        d->k->download(d, g->host_hits, r->hit->data, s);
+        d->k->download(d, g->host_floats, r->logp, s * sizeof *g->host_floats);
+        d->k->download(d, g->host_hits, r->hit, s);
     }
     profile_leave(d);
 }
@@ -64,22 +65,15 @@ static void ask_numbers(struct engine *g, struct engine_numbers *n, const struct
 enum status engine_train_begin(struct engine *g, const struct batch *b, uint64_t seed, int64_t step,
                                struct err *e)
 {
-    struct tokens tokens = engine_batch_tokens(g, b);
     struct engine_numbers *n = &g->numbers[(g->ended + g->begun) % 2];
     assert(g->begun < (g->device.k->answer_begin ? 2 : 1));
     engine_upload_batch(g, b);
+    engine_upload_dropout(g, seed, step);
     cross_entropy_seed(g->options.reduction, b->weights, engine_supervised(b), g->host_floats);
     engine_upload(g, g->on_device.dlogp, g->host_floats, engine_supervised(b), sizeof(float));
-    if (g->has_lora)
-        lora_set_dropout(&g->lora, rng_key(seed, RNG_DROPOUT, (uint64_t)step), &tokens);
-    double began = profile_begin(&g->device);
-    struct head_result r = engine_record(g, 1, &tokens, engine_supervised(b));
-    TRY(tape_bind(g->tape, &g->train_plan, g->step_base, g->scratch_base, e));
-    profile_end(&g->device, PROFILE_record, began);
+    TRY(engine_pass(g, ENGINE_TRAIN, b, e));
     keep_batch(g, n, b);
-    tape_forward(g->tape);
-    tape_backward(g->tape, r.logp, g->on_device.dlogp);
-    ask_numbers(g, n, &r);
+    ask_numbers(g, n);
     g->begun++;
     return OK;
 }
@@ -115,12 +109,8 @@ enum status engine_train(struct engine *g, const struct batch *b, uint64_t seed,
 enum status engine_evaluate(struct engine *g, const struct batch *b,
                             struct cross_entropy_sums *sums, struct err *e)
 {
-    struct tokens tokens = engine_batch_tokens(g, b);
     engine_upload_batch(g, b);
-    if (g->has_lora) lora_clear_dropout(&g->lora);
-    struct head_result r = engine_record(g, 0, &tokens, engine_supervised(b));
-    TRY(tape_bind(g->tape, &g->eval_plan, g->step_base, g->scratch_base, e));
-    tape_forward(g->tape);
-    collect(g, b, &r, sums);
+    TRY(engine_pass(g, ENGINE_EVALUATE, b, e));
+    collect(g, b, sums);
     return g->device.k->sync(&g->device, e);
 }

@@ -32,6 +32,7 @@
     X(pinned, "block inputs that wait on the host (gradient_checkpointing: offload)") \
     X(starting, "held for a moment while starting, above what training takes")        \
     X(reserve, "code and stacks first touched while training")                        \
+    X(graphs, "micro-batches kept as CUDA graphs, at most")                           \
     X(context, "the GPU's context and libraries, and what others hold of it")
 
 enum memory_item {

@@ -27,7 +27,8 @@ static void plan_on_gpu(struct plan *p, const struct session *s)
     p->host_available = p->available;
     p->host_limit = p->limit;
     p->named[MEMORY_context] = s->device_used;
-    p->total = s->device_used + arenas_total(&p->arenas, GPU_PAGE);
+    p->named[MEMORY_graphs] = engine_graph_bytes(&s->engine);
+    p->total = s->device_used + p->named[MEMORY_graphs] + arenas_total(&p->arenas, GPU_PAGE);
     p->available = s->device_total;
     p->limit = "the GPU's memory";
 }

@@ -100,13 +100,13 @@ static enum status print_memory(const struct plan *p, struct buf *out)
     TRY(print_bytes(out, "scratch", p->arenas.scratch, "what one kernel needs while it runs"));
     for (int i = 0; i < NUM_MEMORY_ITEMS; i++) {
         if (i == MEMORY_context && !p->host) continue;
-        if (i == MEMORY_pinned && !p->named[i]) continue;
+        if ((i == MEMORY_pinned || i == MEMORY_graphs) && !p->named[i]) continue;
         TRY(print_bytes(out, memory_item_name((enum memory_item)i), p->named[i],
                         memory_item_text((enum memory_item)i)));
     }
     if (p->host)
         TRY(print_bytes(out, "host", p->host,
-                        "of the machine's memory: all but the first three and context"));
+                        "of the machine's memory: all but the first three, graphs and context"));
     if (p->host)
         TRY(print_bytes(out, "  of", p->host_available,
                         p->host <= p->host_available ? p->host_limit : "WHICH IS TOO LITTLE"));

@@ -265,6 +265,16 @@ static enum status choose_attention(struct session *s, struct err *e)
     return OK;
 }
 
+/* What was asked for must be had. */
+static enum status check_graphs(const struct session *s, struct err *e)
+{
+    const struct device *d = &s->engine.device;
+    if (s->config->cuda_graphs != CONFIG_CUDA_GRAPHS_TRUE || d->k->graph_begin) return OK;
+    err_set(e, ERR_CONFIG, "device %s has no CUDA graphs", d->k->name);
+    err_hint(e, "write auto, or take a GPU");
+    return config_blame(s->config, KEY_cuda_graphs, e);
+}
+
 static enum status lay_out(struct session *s, struct err *e)
 {
     const struct config *c = s->config;
@@ -275,6 +285,7 @@ static enum status lay_out(struct session *s, struct err *e)
                                .threads = (int)c->threads,
                                .config = &s->model,
                                .train = 1,
+                               .graphs = c->cuda_graphs != CONFIG_CUDA_GRAPHS_FALSE,
                                .reduction = c->loss_reduction == CONFIG_MICROBATCH_MEAN
                                                 ? LOSS_MICROBATCH_MEAN
                                                 : LOSS_TOKEN_MEAN,
@@ -300,6 +311,7 @@ static enum status lay_out(struct session *s, struct err *e)
         return config_blame(c, KEY_lora_target_modules, e);
     TRY(status);
     TRY(choose_attention(s, e));
+    TRY(check_graphs(s, e));
     s->precision = precision_choose(c, s->engine.device.type);
     TRY(find_limits(s, e));
     return engine_measure(&s->engine, e);

@@ -36,6 +36,8 @@ struct loop {
     struct saver saver;
     struct best before; /* the best evaluation but for the one that is being saved for it */
     int for_best;       /* one is */
+    int64_t ahead;      /* the step whose first micro-batch `next` is; -1: none is laid */
+    struct batch next;
 };
 
 /* --- a step --- */
@@ -81,6 +83,34 @@ static enum status run_preferences(struct loop *l, int64_t step, const struct lo
     return OK;
 }
 
+/* A micro-batch, unless it has been laid before. */
+static enum status lay(struct loop *l, int64_t step, int32_t micro, struct batch *b, struct err *e)
+{
+    struct session *s = l->s;
+    int there = l->ahead == step && micro == 0;
+    l->ahead = -1;
+    if (there) {
+        *b = l->next;
+        return OK;
+    }
+    profile_enter(&s->engine.device, SCOPE_load, -1);
+    double began = profile_begin(&s->engine.device);
+    enum status status = loader_batch(s->train_loader, step, micro, b, e);
+    profile_end(&s->engine.device, PROFILE_data, began);
+    profile_leave(&s->engine.device);
+    return status;
+}
+
+/* The first one of the step behind this one, while a device computes the last of this. What fails
+ * will fail again when it is wanted. */
+static void lay_ahead(struct loop *l, int64_t step)
+{
+    struct session *s = l->s;
+    struct err ignored = {0};
+    if (!s->engine.begun || step + 1 >= s->total_steps) return;
+    if (!lay(l, step + 1, 0, &l->next, &ignored)) l->ahead = step + 1;
+}
+
 static enum status run_micro_batches(struct loop *l, int64_t step, const struct loader_step *plan,
                                      struct step_sums *sums, struct err *e)
 {
@@ -88,14 +118,11 @@ static enum status run_micro_batches(struct loop *l, int64_t step, const struct 
     suspects_clear(&l->suspects);
     for (int32_t m = 0; m < plan->micro_batches; m++) {
         struct batch b;
-        profile_enter(&s->engine.device, SCOPE_load, -1);
-        double began = profile_begin(&s->engine.device);
-        TRY(loader_batch(s->train_loader, step, m, &b, e));
-        profile_end(&s->engine.device, PROFILE_data, began);
-        profile_leave(&s->engine.device);
+        TRY(lay(l, step, m, &b, e));
         TRY(s->aligns ? run_preferences(l, step, plan, &b, sums, e)
                       : run_texts(l, step, &b, sums, e));
     }
+    lay_ahead(l, step);
     while (s->engine.begun) end_texts(l, sums);
     return OK;
 }
@@ -464,7 +491,7 @@ static enum status begin(struct loop *l, struct err *e)
 
 enum status trainer_run(struct session *s, const struct train_observer *o, struct err *e)
 {
-    struct loop l = {.s = s, .o = o, .first = s->done};
+    struct loop l = {.s = s, .o = o, .first = s->done, .ahead = -1};
     enum status status = begin(&l, e);
     if (!status) {
         journal_begin(&l.journal, s);

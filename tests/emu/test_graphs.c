@@ -77,7 +77,7 @@ static void test_same_bits(void **state)
         snprintf(out, sizeof out, "%s_%s", k->name, graphs ? "graphs" : "plain");
         snprintf(text, sizeof text,
                  "device=cuda max_steps=5 per_device_train_batch_size=1 "
-                 "gradient_accumulation_steps=1 cuda_graphs=%s %s%s",
+                 "gradient_accumulation_steps=1 sample_prompts=none cuda_graphs=%s %s%s",
                  graphs ? "auto" : "false", k->config, data);
         emu_graph_counts(&before, &launched);
         tiny_train(&tiny, out, text, 0);
@@ -98,7 +98,7 @@ static void test_falls_back(void **state)
     long before, recorded, replayed;
     const char *config = "device=cuda max_steps=3 gradient_accumulation_steps=1 "
                          "per_device_train_batch_size=1 finetuning=lora "
-                         "lora_r=4 max_samples=1 cuda_graphs=";
+                         "lora_r=4 max_samples=1 sample_prompts=none cuda_graphs=";
     char text[256];
     (void)state;
     snprintf(text, sizeof text, "%sfalse", config);

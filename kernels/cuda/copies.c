@@ -27,7 +27,7 @@ void cuda_copies_close(struct cuda_copies *c)
     if (c->copied) cudaEventDestroy(c->copied);
     for (int i = 0; i < KERN_COPY_MARKS; i++)
         if (c->marks[i]) cudaEventDestroy(c->marks[i]);
-    *c = (struct cuda_copies){0};
+    memset(c, 0, sizeof *c);
 }
 
 enum status cuda_host_alloc(struct device *d, size_t bytes, void **out, struct err *e)

@@ -170,15 +170,16 @@ static enum status add_given(struct answers *a, struct session *s, struct err *e
 
 /* --- prompts of the data --- */
 
-static char *decode(const struct tokenizer *t, const int32_t *ids, size_t n, int skip_special)
+static enum status decode(const struct tokenizer *t, const int32_t *ids, size_t n, int skip_special,
+                          char **out, struct err *e)
 {
     struct buf text;
-    struct err ignored = {0};
     buf_init(&text, TEXT_BYTES_MAX);
-    int failed = tokenizer_decode(t, ids, n, skip_special, &text, &ignored) != OK;
-    char *out = failed ? NULL : mem_strndup(text.data ? text.data : "", text.len);
+    enum status status = tokenizer_decode(t, ids, n, skip_special, &text, e);
+    *out = status ? NULL : mem_strndup(text.data ? text.data : "", text.len);
     buf_free(&text);
-    return out;
+    if (!status && !*out) return no_memory(e);
+    return status;
 }
 
 /* The first reply; of a preference the chosen one, which may be absent. */
@@ -201,10 +202,9 @@ static enum status add_document(struct answers *a, struct session *s, struct sto
     find_reply(doc, &start, &end);
     if (!start || start == doc->n || (int64_t)start > most) return OK;
     struct answer *it = add(a);
-    it->prompt = decode(s->tokenizer, doc->ids, start, 0);
-    if (end > start) it->reference = decode(s->tokenizer, doc->ids + start, end - start, 1);
-    if (!it->prompt || (end > start && !it->reference) || id_list_append(&it->ids, doc->ids, start))
-        return no_memory(e);
+    TRY(decode(s->tokenizer, doc->ids, start, 0, &it->prompt, e));
+    if (end > start) TRY(decode(s->tokenizer, doc->ids + start, end - start, 1, &it->reference, e));
+    if (id_list_append(&it->ids, doc->ids, start)) return no_memory(e);
     dataset_origin(store, doc->source, doc->line, it->origin, sizeof it->origin);
     count(a);
     return OK;
@@ -272,9 +272,8 @@ static enum status ask(struct answer *it, struct session *s, struct sampler *sam
         generate(&s->engine, sampler, it->ids.ids, it->ids.len, o, 0, NULL, NULL, &ids, &end, e);
     if (!status) {
         mem_free(it->text[when]);
-        it->text[when] = decode(s->tokenizer, ids.ids, ids.len, 1);
+        status = decode(s->tokenizer, ids.ids, ids.len, 1, &it->text[when], e);
         it->cut[when] = end != GENERATE_STOP_TOKEN;
-        if (!it->text[when]) status = no_memory(e);
     }
     id_list_free(&ids);
     return status;

@@ -9,6 +9,8 @@
  * it goes; `copied` holds compute back until all copies begun so far are over. A stream takes an
  * event as it stood when it was told to wait, so each event serves one copy after the other.
  */
+#include <string.h>
+
 #include "kernels/cuda/cuda.h"
 
 enum status cuda_copies_open(struct cuda_copies *c, struct err *e)

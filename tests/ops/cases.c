@@ -71,10 +71,6 @@ const struct op_case op_cases[] = {
     {OP_head, .N = 7, .S = 0, .C = 8, .V = 11, .late = 1},
     {OP_head, .N = 7, .S = 7, .C = 8, .V = 1},
     {OP_head, .N = 50, .S = 33, .C = 16, .V = 5000},
-    /* logits far above their targets' */
-    {OP_head, .N = 50, .S = 33, .C = 16, .V = 5000, .spread = 20, .extras = 1},
-    {OP_head, .N = 50, .S = 33, .C = 16, .V = 5000, .spread = 90, .late = 1},
-    {OP_head, .N = 50, .S = 33, .C = 16, .V = 2000, .spread = 90, .extras = 1, .frozen = 1},
 
     {OP_grad_norm, .N = 1, .max_norm = 1},
     {OP_grad_norm, .N = 4096, .max_norm = 0},
@@ -134,6 +130,10 @@ const struct op_case op_cases[] = {
     {OP_attention, .N = 70, .H = 2, .KV = 1, .D = 128, .cut = CUT_DECODE, .nan = 1},
     {OP_attention, .H = 2, .KV = 1, .D = 20, .cut = CUT_RAGGED, .nan = 2, .window = 30},
     {OP_attention, .H = 2, .KV = 1, .D = 96, .cut = CUT_SHARED, .nan = 2, .pad = 1},
+    /* logits far above their targets' */
+    {OP_head, .N = 50, .S = 33, .C = 16, .V = 5000, .spread = 20, .extras = 1},
+    {OP_head, .N = 50, .S = 33, .C = 16, .V = 5000, .spread = 90, .late = 1},
+    {OP_head, .N = 50, .S = 33, .C = 16, .V = 2000, .spread = 90, .extras = 1, .frozen = 1},
 };
 
 const int num_op_cases = sizeof op_cases / sizeof *op_cases;

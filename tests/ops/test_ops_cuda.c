@@ -23,9 +23,11 @@ static void set_seed(uint64_t seed)
     if (emu_set_seed) emu_set_seed(seed);
 }
 
-/* An engine of attention is run over what it takes. */
+/* An engine of attention is run over what it takes; logits in the hundreds are off by whole units
+ * in bf16. */
 static int concerns(const struct op_setting *s, const struct op_case *c)
 {
+    if (c->spread > 0 && s->type == DTYPE_BF16) return 0;
     if (s->attention <= ATTENTION_PLAIN) return 1;
     if (c->op != OP_attention || c->pad % 8) return 0;
     if (s->attention == ATTENTION_CUDNN) return c->D % 8 == 0 && !c->nan;

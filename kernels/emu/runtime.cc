@@ -16,19 +16,19 @@ static std::vector<struct emu_stream *> streams;
 static int can_run(const struct emu_stream *s)
 {
     if (s->queue.empty()) return 0;
-    const struct task &t = s->queue.front();
-    return !t.event || t.event->recorded >= t.wanted;
+    const struct task *t = s->queue.front();
+    return !t->event || t->event->recorded >= t->wanted;
 }
 
 static void run_one(struct emu_stream *s)
 {
-    struct task t = std::move(s->queue.front());
+    struct task *t = s->queue.front();
     s->queue.pop_front();
-    emu::strand_run(&s->strand, [&] {
-        emu::fiber_order_acquire(t.order);
-        if (t.event) emu::fiber_order_acquire(&t.event->order[t.wanted % TOKENS]);
-        if (t.work) t.work();
-        t.work = nullptr;
+    emu::strand_run(&s->strand, [s, t] {
+        emu::fiber_order_acquire(t->order);
+        if (t->event) emu::fiber_order_acquire(&t->event->order[t->wanted % TOKENS]);
+        if (t->work) t->work();
+        delete t;
         emu::fiber_order_release(&s->done);
     });
 }
@@ -36,7 +36,7 @@ static void run_one(struct emu_stream *s)
 static void enqueue(struct emu_stream *s, std::function<void()> work, struct emu_event *event)
 {
     char *order = &s->order[s->queued++ % TOKENS];
-    s->queue.push_back({std::move(work), event, event ? event->asked : 0, order});
+    s->queue.push_back(new task{std::move(work), event, event ? event->asked : 0, order});
     emu::fiber_order_release(order);
 }
 

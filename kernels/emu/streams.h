@@ -15,7 +15,9 @@
 #include "kernels/emu/runtime.h"
 #include "kernels/emu/strand.h"
 
-/* What a stream does next: work, or wait until `event` has been recorded `wanted` times. */
+/* What a stream does next: work, or wait until `event` has been recorded `wanted` times. It stays
+ * where it was made, before its token: on the host's stack TSan would take it for what was there.
+ */
 struct task {
     std::function<void()> work;
     struct emu_event *event;
@@ -28,7 +30,7 @@ struct task {
 enum { TOKENS = 64 };
 
 struct emu_stream {
-    std::deque<struct task> queue;
+    std::deque<struct task *> queue;
     struct emu::strand strand;
     uint64_t queued;
     char order[TOKENS], done;
